@@ -1,0 +1,20 @@
+"""Fixtures that several rooms' tests share."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from features.datasets.journey_files import CompleteJourneyConfig
+from features.sources import load
+from features.tables import Tables
+
+
+@pytest.fixture(scope="session")
+def small_journey() -> Tables:
+    """The Complete Journey's validated tables of 120 households: about 104,000 real events of 19,700 items."""
+    config = CompleteJourneyConfig(max_users=120)
+    tables, _ = load(config, Path(), datetime(2026, 1, 1, tzinfo=UTC))
+    return tables
