@@ -1,0 +1,1 @@
+"""Tables, labels, point-in-time features and the feature store."""

@@ -1,0 +1,1 @@
+"""Adapters from the data sets we ship support for to the canonical tables."""

@@ -1,0 +1,16 @@
+"""What the data set adapters share: the column of short titles, and the error for absent files."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from infra.errors import NotFoundError
+
+# A short name of an item, to be shown and to stand in a user's text.
+TITLE: Final = "title"
+
+
+class DatasetMissingError(NotFoundError):
+    """The data set's files are not where they should be."""
+
+    title = "Data set not found"

@@ -1,0 +1,77 @@
+"""From where data lives to canonical, validated tables: `load` reads what the workspace declares.
+
+A source is either one of the data sets we ship (`type: complete_journey` or `movielens`) or `type: tables`, which names
+for items, users and events a Parquet file, a CSV file or a database query each, with a mapping of columns:
+
+    type: tables
+    items: {type: csv, path: products.csv, columns: {item_id: sku, title: name, category: group}}
+    events:
+      - type: parquet
+        path: orders/*.parquet
+        columns:
+          user_id: customer
+          item_id: sku
+          event: {constant: purchase}
+          timestamp: {column: bought_at, format: "%d/%m/%Y %H:%M", timezone: Europe/Paris}
+          value: price
+
+Without `columns` a table's columns keep their names; with it, exactly those listed are read.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from features.datasets.complete_journey import read_complete_journey
+from features.datasets.journey_files import CompleteJourneyConfig
+from features.datasets.movielens import MovieLensConfig, read_movielens
+from features.findings import Finding, ValidationReport
+from features.rules import ValidationConfig
+from features.tables import Tables
+from features.tabular import TablesConfig, read_declared
+from features.validate import validate
+
+SourceConfig = Annotated[TablesConfig | CompleteJourneyConfig | MovieLensConfig, Field(discriminator="type")]
+
+
+def load(
+    config: TablesConfig | CompleteJourneyConfig | MovieLensConfig,
+    base: Path,
+    now: datetime,
+    *,
+    rules: ValidationConfig | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> tuple[Tables, ValidationReport]:
+    """Read a source and validate it.
+
+    Args:
+        config: the source.
+        base: folder that relative paths start from.
+        now: aware time after which an event is in the future.
+        rules: validation policies; None takes the defaults.
+        environment: variables for database URIs; None takes the process's.
+
+    Raises:
+        SourceNotFoundError, DatasetMissingError: if a file is absent.
+        SourceUnreadableError: if a file is not in its format.
+        DatabaseUnavailableError: if a query fails.
+        InvalidTablesError: if the tables break a rule whose policy is `error`.
+    """
+    rules = rules or ValidationConfig()
+    notes: tuple[Finding, ...]
+    match config:
+        case CompleteJourneyConfig():
+            located = config if config.path is None else config.model_copy(update={"path": base / config.path})
+            tables, notes = read_complete_journey(located)
+        case MovieLensConfig():
+            tables, notes = read_movielens(config.model_copy(update={"path": base / config.path}))
+        case TablesConfig():
+            variables = {**(os.environ if environment is None else environment), "WORKSPACE": str(base.resolve())}
+            tables, notes = read_declared(config, base, rules, variables)
+    return validate(tables, rules, now=now, notes=notes)

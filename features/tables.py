@@ -1,0 +1,166 @@
+"""The canonical tables as one value: dense positions, growth that keeps them, eligibility, and a folder of Parquet.
+
+The row of an item in `Tables.items` is its int32 position everywhere else (index, factors, snapshot), and likewise for
+users. A catalogue therefore only ever appends: `extend` keeps every earlier position.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from features.schema import EVENT, ITEM, ITEM_ID, KIND, TIMESTAMP, USER, USER_ID
+from infra.errors import InvalidInputError, NotFoundError
+from infra.files import atomic_directory
+
+ITEMS_TABLE: Final = "items"
+USERS_TABLE: Final = "users"
+EVENTS_TABLE: Final = "events"
+PURCHASE: Final = "purchase"
+
+
+class UnknownIdError(InvalidInputError):
+    """An event names a user or item that its table lacks."""
+
+    title = "Unknown id"
+
+
+class TablesNotFoundError(NotFoundError):
+    """A folder that should hold stored tables lacks one."""
+
+    title = "Tables not found"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tables:
+    """One catalogue and its events.
+
+    Attributes:
+        items: `item_id` and attribute columns; the row is the item's position.
+        users: `user_id` and attribute columns; the row is the user's position.
+        events: `user_id`, `item_id`, `event`, `timestamp` (UTC, microseconds); value, quantity, request id if there.
+    """
+
+    items: pl.DataFrame
+    users: pl.DataFrame
+    events: pl.DataFrame
+
+    def before(self, cut: datetime) -> Tables:
+        """Return the same catalogue with the events strictly before the cut (an aware datetime)."""
+        return Tables(items=self.items, users=self.users, events=self.events.filter(pl.col(TIMESTAMP) < cut))
+
+
+def encode(tables: Tables) -> pl.DataFrame:
+    """Return the events with int32 `user` and `item` positions in place of ids, sorted by time.
+
+    Events of one time keep their order in the table. Other columns stay as they are.
+
+    Raises:
+        UnknownIdError: if an event names an id that its table lacks (`features.validate` settles those first).
+    """
+    events = _with_position(tables.events, tables.users, USER_ID, USER)
+    events = _with_position(events, tables.items, ITEM_ID, ITEM)
+    rest = [column for column in events.columns if column not in (USER, ITEM)]
+    return events.select(USER, ITEM, *rest).sort(TIMESTAMP, maintain_order=True)
+
+
+def _with_position(events: pl.DataFrame, catalogue: pl.DataFrame, key: str, position: str) -> pl.DataFrame:
+    positions = catalogue.select(key, pl.int_range(pl.len(), dtype=pl.Int32).alias(position))
+    joined = events.join(positions, on=key, how="left", maintain_order="left")
+    unknown = joined.filter(pl.col(position).is_null())
+    if unknown.height:
+        found = unknown[key].unique(maintain_order=True).head(5).to_list()
+        msg = (
+            f"events.{key}: expected one of the {catalogue.height} ids of its table, "
+            f"found {unknown.height} events of others, first {found}"
+        )
+        raise UnknownIdError(msg)
+    return joined.drop(key)
+
+
+def extend(previous: Tables | None, new: Tables) -> Tables:
+    """Return the new tables with the previous catalogue's positions kept and new ids appended.
+
+    An id in both takes the new attributes; one that only the previous catalogue has keeps its row as it was (an
+    attribute that the new table lacks is null). Events are the new ones: a refresh reads its sources whole.
+    """
+    if previous is None:
+        return new
+    return Tables(
+        items=_extend_catalogue(previous.items, new.items, ITEM_ID),
+        users=_extend_catalogue(previous.users, new.users, USER_ID),
+        events=new.events,
+    )
+
+
+def _extend_catalogue(previous: pl.DataFrame, new: pl.DataFrame, key: str) -> pl.DataFrame:
+    gone = previous.join(new.select(key), on=key, how="anti")
+    kept_columns = [column for column in gone.columns if column in new.columns]
+    rows = pl.concat([new, gone.select(kept_columns)], how="diagonal_relaxed")
+    order = pl.concat([previous.select(key), new.select(key)]).unique(maintain_order=True)
+    return order.join(rows, on=key, how="left", maintain_order="left").select(new.columns)
+
+
+def eligible_items(
+    items: pl.DataFrame,
+    events: pl.DataFrame,
+    *,
+    cut: datetime,
+    event: str = PURCHASE,
+    min_users: int = 5,
+    kinds: tuple[str, ...] | None = None,
+) -> npt.NDArray[np.bool_]:
+    """Return which items may be recommended as of a cut.
+
+    Args:
+        items: the catalogue.
+        events: encoded events (`encode`).
+        cut: only events strictly before it count.
+        event: the event whose users are counted.
+        min_users: fewest distinct users.
+        kinds: keep only items whose `kind` is one of these; None keeps every kind.
+
+    Returns:
+        bool `[n_items]`.
+    """
+    users_of_item = (
+        events.lazy()
+        .filter((pl.col(EVENT) == event) & (pl.col(TIMESTAMP) < cut))
+        .group_by(ITEM)
+        .agg(pl.col(USER).n_unique().alias("users"))
+        .filter(pl.col("users") >= min_users)
+        .collect()
+    )
+    eligible = np.zeros(items.height, dtype=np.bool_)
+    eligible[users_of_item[ITEM].to_numpy()] = True
+    if kinds is not None:
+        eligible &= items[KIND].is_in(list(kinds)).fill_null(value=False).to_numpy()
+    return eligible
+
+
+def write_tables(tables: Tables, folder: Path) -> None:
+    """Write the three tables as Parquet into `folder`, in place of what stands there, whole or not at all."""
+    with atomic_directory(folder, replace=True) as partial:
+        tables.items.write_parquet(partial / f"{ITEMS_TABLE}.parquet")
+        tables.users.write_parquet(partial / f"{USERS_TABLE}.parquet")
+        tables.events.write_parquet(partial / f"{EVENTS_TABLE}.parquet")
+
+
+def read_tables(folder: Path) -> Tables:
+    """Read what `write_tables` wrote.
+
+    Raises:
+        TablesNotFoundError: if the folder lacks one of the tables.
+    """
+    paths = {name: folder / f"{name}.parquet" for name in (ITEMS_TABLE, USERS_TABLE, EVENTS_TABLE)}
+    missing = [str(path) for path in paths.values() if not path.is_file()]
+    if missing:
+        msg = f"expected the three tables in {folder}, found none at {', '.join(missing)}"
+        raise TablesNotFoundError(msg)
+    return Tables(**{name: pl.read_parquet(path) for name, path in paths.items()})

@@ -1,0 +1,265 @@
+"""Tasks as declared in the workspace, and the labels that a cut gives them.
+
+Labels of cut c come from events in [c, c + horizon) alone. What a *space* says is which rows carry the label: every
+pair (only positives can be listed), the pairs a user has an earlier event for, or the pairs that were exposed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
+from typing import Annotated, Literal, Self
+
+import polars as pl
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from features.schema import EVENT, ITEM, LABEL, QUANTITY, TIMESTAMP, USER, VALUE
+from infra.errors import InvalidInputError, unknown_name
+
+
+class TaskError(InvalidInputError):
+    """A task whose parts contradict each other, or labels asked of a task that has none of that kind."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class EventLabel(_Part):
+    """1 when the event happens in the window, else 0."""
+
+    type: Literal["event"] = "event"
+    event: str
+
+
+class AbsenceLabel(_Part):
+    """1 when the event doesn't happen in the window; rows are those with one in the days before the cut."""
+
+    type: Literal["absence"] = "absence"
+    event: str
+    active_within_days: int = Field(default=56, ge=1)
+
+
+class ValueLabel(_Part):
+    """An aggregate of the event's numbers in the window; `count` counts events. Rows without one carry no label."""
+
+    type: Literal["value"] = "value"
+    event: str
+    column: Literal["value", "quantity"] = VALUE
+    reduce: Literal["sum", "mean", "last", "count"] = "mean"
+
+
+class ColumnLabel(_Part):
+    """A column of the texts table: a class, a number, or a list of token tags."""
+
+    type: Literal["column"] = "column"
+    column: str
+
+
+class AllSpace(_Part):
+    """Every pair of a user and an item."""
+
+    type: Literal["all"] = "all"
+
+
+class SeenSpace(_Part):
+    """Pairs with an `event` before the cut."""
+
+    type: Literal["seen"] = "seen"
+    event: str
+
+
+class ExposedSpace(_Part):
+    """Pairs with an exposure in [cut - lookback_days, cut + horizon), unless responded to before the cut.
+
+    An exposure inside the window says which rows carry a label; no feature ever sees it.
+    """
+
+    type: Literal["exposed"] = "exposed"
+    event: str
+    lookback_days: int = Field(default=56, ge=0)
+
+
+_EventBased = EventLabel | AbsenceLabel | ValueLabel
+Label = Annotated[EventLabel | AbsenceLabel | ValueLabel | ColumnLabel, Field(discriminator="type")]
+Space = Annotated[AllSpace | SeenSpace | ExposedSpace, Field(discriminator="type")]
+Kind = Literal["binary", "regression", "multiclass", "token_tags", "contrastive"]
+On = Literal["pair", "user", "item", "text"]
+
+
+class TaskSpec(_Part):
+    """One prediction task.
+
+    Attributes:
+        name: unique; names the head, the score column and the report's row.
+        kind: form of the loss and of the answer.
+        on: what a row is.
+        label: where the label comes from.
+        space: which pairs carry it; only for `on: pair`.
+        items: `{column: value}` that an item must match, such as `{kind: product}`.
+        weight: weight of the loss in the joint sum.
+        parent: the task it is conditioned on (response given exposure, conversion given click).
+    """
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+    kind: Kind
+    on: On
+    label: Label
+    space: Space = AllSpace()
+    items: Mapping[str, str | int | bool] = Field(default_factory=dict)
+    weight: float = Field(default=1.0, gt=0)
+    parent: str | None = None
+
+    @model_validator(mode="after")
+    def _parts_agree(self) -> Self:
+        """Refuse combinations that have no meaning, naming the task and the part."""
+        label, space = self.label.type, self.space.type
+        wrong = None
+        if (self.on == "text") != (label == "column"):
+            wrong = f"on: text goes with a label of type column, found on: {self.on} with {label}"
+        elif label == "absence" and self.on not in ("user", "item"):
+            wrong = f"a label of type absence needs on: user or item, found {self.on}"
+        elif space != "all" and self.on != "pair":
+            wrong = f"space {space} needs on: pair, found {self.on}"
+        elif self.kind == "contrastive" and (self.on, label, space) != ("pair", "event", "all"):
+            found = f"{self.on}, {label}, {space}"
+            wrong = f"kind contrastive needs on: pair, a label of type event and space all, found {found}"
+        elif self.kind == "binary" and label == "value":
+            wrong = "kind binary needs a label of type event, absence or column, found value"
+        elif self.kind == "regression" and label in ("event", "absence"):
+            wrong = f"kind regression needs a label of type value or column, found {label}"
+        elif self.kind in ("multiclass", "token_tags") and label != "column":
+            wrong = f"kind {self.kind} needs a label of type column, found {label}"
+        if wrong is not None:
+            raise ValueError(f"task {self.name}: {wrong}")
+        return self
+
+
+def check_tasks(tasks: Iterable[TaskSpec]) -> None:
+    """Check that names are unique and that every parent exists and precedes its child.
+
+    Raises:
+        TaskError: naming the task.
+    """
+    known: list[str] = []
+    for task in tasks:
+        if task.name in known:
+            raise TaskError(f"tasks: expected unique names, found {task.name!r} twice")
+        if task.parent is not None and task.parent not in known:
+            raise TaskError(
+                f"task {task.name}: parent must be declared before it: {unknown_name('task', task.parent, known)}"
+            )
+        known.append(task.name)
+
+
+def labels(
+    task: TaskSpec,
+    events: pl.DataFrame,
+    cut: datetime,
+    horizon: timedelta,
+    items: pl.DataFrame,
+) -> pl.DataFrame:
+    """Return the labels of a cut, sorted by their keys.
+
+    Args:
+        task: on pair, user or item.
+        events: encoded events; those at or after cut + horizon are ignored.
+        cut: time-zone aware.
+        horizon: length of the label window.
+        items: the items table, row = item position; `task.items` filters it.
+
+    Returns:
+        (user i32?, item i32?, label f32). In space `all` only pairs with an event are listed (label 1 or their value);
+        every other pair is a negative. Elsewhere each row of the space is listed.
+
+    Raises:
+        TaskError: the task is on texts.
+        InvalidInputError: `task.items` names a column that the items don't have.
+    """
+    if isinstance(task.label, ColumnLabel):
+        raise TaskError(f"task {task.name}: labels of on: {task.on} stand in the texts table, not in events")
+    allowed = allowed_items(task, items)
+    if allowed is not None:
+        events = events.filter(allowed.gather(events[ITEM]))
+    answers = events.lazy().filter((pl.col(EVENT) == task.label.event) & (pl.col(TIMESTAMP) < cut + horizon))
+    if task.on == "pair":
+        found = _pair_labels(task, events.lazy(), answers, cut, horizon)
+    else:
+        found = _single_labels(task, task.label, answers, cut)
+    keys = _keys(task)
+    return found.select(*keys, pl.col(LABEL).cast(pl.Float32)).sort(keys).collect()
+
+
+def allowed_items(task: TaskSpec, items: pl.DataFrame) -> pl.Series | None:
+    """Return bool `[n_items]`, which items the task is about; None where it is about all.
+
+    Raises:
+        InvalidInputError: `task.items` names a column that the items don't have.
+    """
+    for column in task.items:
+        if column not in items.columns:
+            raise InvalidInputError(f"task {task.name}: table items: {unknown_name('column', column, items.columns)}")
+    if not task.items:
+        return None
+    matches = [pl.col(column).eq_missing(pl.lit(value)) for column, value in task.items.items()]
+    return items.select(pl.all_horizontal(matches).alias("allowed"))["allowed"]
+
+
+def _keys(task: TaskSpec) -> list[str]:
+    return [USER, ITEM] if task.on == "pair" else [task.on]
+
+
+def _pair_labels(
+    task: TaskSpec, events: pl.LazyFrame, answers: pl.LazyFrame, cut: datetime, horizon: timedelta
+) -> pl.LazyFrame:
+    keys = _keys(task)
+    when = pl.col(TIMESTAMP)
+    window = answers.filter(when >= cut)
+    if isinstance(task.space, AllSpace):
+        return _outcome(task, window)
+    shown = events.filter(pl.col(EVENT) == task.space.event)
+    if isinstance(task.space, SeenSpace):
+        rows = shown.filter(when < cut).select(keys).unique()
+    else:
+        start = cut - timedelta(days=task.space.lookback_days)
+        rows = (
+            shown.filter(when.is_between(start, cut + horizon, closed="left"))
+            .group_by(keys)
+            .agg(when.min().alias("exposed"))
+            .join(answers.filter(when < cut).select(keys).unique(), on=keys, how="anti")
+        )
+        window = window.join(rows, on=keys).filter(when >= pl.col("exposed"))
+    joined = rows.join(_outcome(task, window), on=keys, how="left")
+    if isinstance(task.label, ValueLabel):
+        return joined.drop_nulls(LABEL)
+    return joined.with_columns(pl.col(LABEL).fill_null(0.0))
+
+
+def _single_labels(task: TaskSpec, label: _EventBased, answers: pl.LazyFrame, cut: datetime) -> pl.LazyFrame:
+    """Return labels of users or items; an event label's rows are those with that event before the cut."""
+    keys = _keys(task)
+    window = answers.filter(pl.col(TIMESTAMP) >= cut)
+    if isinstance(label, ValueLabel):
+        return _outcome(task, window)
+    active = answers.filter(pl.col(TIMESTAMP) < cut)
+    if isinstance(label, AbsenceLabel):
+        active = active.filter(pl.col(TIMESTAMP) >= cut - timedelta(days=label.active_within_days))
+    happened = window.select(keys).unique().with_columns(pl.lit(True).alias("happened"))
+    joined = active.select(keys).unique().join(happened, on=keys, how="left")
+    found = pl.col("happened").fill_null(False)
+    return joined.with_columns((~found if isinstance(label, AbsenceLabel) else found).alias(LABEL))
+
+
+def _outcome(task: TaskSpec, window: pl.LazyFrame) -> pl.LazyFrame:
+    """Return one row per key with an event in the window: label 1, or the aggregate of its numbers."""
+    keys = _keys(task)
+    if not isinstance(task.label, ValueLabel):
+        return window.select(keys).unique().with_columns(pl.lit(1.0).alias(LABEL))
+    number = pl.col({"value": VALUE, "quantity": QUANTITY}[task.label.column])
+    reduced = {
+        "sum": number.sum(),
+        "mean": number.mean(),
+        "last": number.sort_by(TIMESTAMP).last(),
+        "count": pl.len(),
+    }[task.label.reduce]
+    return window.group_by(keys).agg(reduced.alias(LABEL)).drop_nulls(LABEL)

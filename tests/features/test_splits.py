@@ -1,0 +1,90 @@
+"""Windows of a time plan never overlap with what they must not."""
+
+from __future__ import annotations
+
+import itertools
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from features.splits import SplitConfig, SplitError, TimePlan, plan
+
+T = datetime(2017, 12, 4, tzinfo=UTC)
+H = timedelta(days=28)
+
+
+def assert_out_of_time(drawn: TimePlan) -> None:
+    """No label of an earlier stage is seen at or after the next stage's cut, and none reaches the evaluation window."""
+    encoder_labels_end = max(drawn.end(cut) for cut in (*drawn.encoder_training, drawn.encoder_validation))
+    assert encoder_labels_end <= min(drawn.ranker)
+    assert max(drawn.end(cut) for cut in drawn.encoder_training) <= drawn.encoder_validation
+    assert max(drawn.end(cut) for cut in drawn.gbdt) <= drawn.blend
+    assert drawn.end(drawn.blend) <= drawn.as_of
+    windows = drawn.windows()
+    assert all(earlier.end <= later.cut for earlier, later in itertools.pairwise(windows))
+    assert [window.role for window in windows].count("evaluation") == 1
+
+
+def test_cuts_of_the_demo() -> None:
+    drawn = plan(T, H)
+    # 4 December less 28 days is 6 November; then 9 October, 11 September (validation), 14 August, 17 July, 19 June.
+    assert drawn.ranker == (datetime(2017, 11, 6, tzinfo=UTC), datetime(2017, 10, 9, tzinfo=UTC))
+    assert drawn.blend == datetime(2017, 11, 6, tzinfo=UTC)
+    assert drawn.gbdt == (datetime(2017, 10, 9, tzinfo=UTC),)
+    assert drawn.encoder_validation == datetime(2017, 9, 11, tzinfo=UTC)
+    assert drawn.encoder_training == tuple(datetime(2017, *day, tzinfo=UTC) for day in ((8, 14), (7, 17), (6, 19)))
+    assert drawn.cuts[0] == datetime(2017, 6, 19, tzinfo=UTC)
+    assert drawn.cuts[-1] == T
+    assert_out_of_time(drawn)
+
+
+@given(
+    as_of=st.datetimes(datetime(1990, 1, 1), datetime(2090, 1, 1), timezones=st.just(UTC)),
+    days=st.integers(1, 400),
+    ranker_folds=st.integers(2, 6),
+    encoder_folds=st.integers(1, 8),
+)
+def test_no_window_overlaps(as_of: datetime, days: int, ranker_folds: int, encoder_folds: int) -> None:
+    drawn = plan(as_of, timedelta(days=days), ranker_folds, encoder_folds)
+    assert_out_of_time(drawn)
+    assert len(drawn.cuts) == ranker_folds + encoder_folds + 2
+    assert len(set(drawn.cuts)) == len(drawn.cuts)
+
+
+def test_describe_names_what_each_window_fits() -> None:
+    rows = plan(T, H).describe()
+    assert [row["fits"] for row in rows] == [
+        "encoder", "encoder", "encoder", "early stopping", "GBDT", "blend and calibration", "nothing: held out",
+    ]  # fmt: skip
+    assert rows[-1]["labels from"] == "2017-12-04T00:00+00:00"
+    assert rows[-1]["labels until"] == "2018-01-01T00:00+00:00"
+
+
+def test_a_zone_other_than_utc_is_the_same_instant() -> None:
+    local = datetime(2017, 12, 4, 2, tzinfo=timezone(timedelta(hours=2)))
+    assert plan(local, H) == plan(T, H)
+
+
+@pytest.mark.parametrize(
+    ("as_of", "horizon", "ranker_folds", "encoder_folds", "expected"),
+    [
+        (datetime(2017, 12, 4), H, 2, 3, "naive"),
+        (T, timedelta(0), 2, 3, "positive"),
+        (T, H, 1, 3, "ranker_folds >= 2"),
+        (T, H, 2, 0, "encoder_folds >= 1"),
+    ],
+)
+def test_impossible_plans_are_refused(
+    as_of: datetime, horizon: timedelta, ranker_folds: int, encoder_folds: int, expected: str
+) -> None:
+    with pytest.raises(SplitError, match=expected):
+        plan(as_of, horizon, ranker_folds, encoder_folds)
+
+
+def test_too_little_history_says_how_many_folds_fit() -> None:
+    # From 1 July to the validation cut 11 September are 72 days; less 28 of history 44 are left: one 28-day fold.
+    with pytest.raises(SplitError, match="hold 1 encoder folds, found encoder_folds=3"):
+        SplitConfig(minimum_history_days=28).plan(T, first_event=datetime(2017, 7, 1, tzinfo=UTC))
+    SplitConfig(minimum_history_days=28, encoder_folds=1).plan(T, first_event=datetime(2017, 7, 1, tzinfo=UTC))

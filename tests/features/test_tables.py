@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from features.schema import EVENT, ITEM, ITEM_ID, KIND, TIMESTAMP, USER, USER_ID
+from features.tables import (
+    Tables,
+    TablesNotFoundError,
+    UnknownIdError,
+    eligible_items,
+    encode,
+    extend,
+    read_tables,
+    write_tables,
+)
+
+DAY = [datetime(2020, 1, day, tzinfo=UTC) for day in range(1, 8)]
+
+
+def catalogue(ids: list[str], **attributes: list[str | None]) -> pl.DataFrame:
+    return pl.DataFrame({ITEM_ID: ids, **attributes})
+
+
+def tables(items: list[str], users: list[str], events: list[tuple[str, str, str, datetime]]) -> Tables:
+    columns = [USER_ID, ITEM_ID, EVENT, TIMESTAMP]
+    return Tables(
+        items=pl.DataFrame({ITEM_ID: items}, schema={ITEM_ID: pl.String}),
+        users=pl.DataFrame({USER_ID: users}, schema={USER_ID: pl.String}),
+        events=pl.DataFrame(events, schema=columns, orient="row"),
+    )
+
+
+def test_encode_gives_row_positions_sorted_by_time() -> None:
+    given_tables = tables(["a", "b"], ["u", "v"], [("v", "b", "view", DAY[2]), ("u", "b", "view", DAY[0])])
+    events = encode(given_tables)
+    # b is row 1 of the items; v is row 1 of the users; the event of day 0 comes first.
+    assert events.select(USER, ITEM).rows() == [(0, 1), (1, 1)]
+    assert events.schema[USER] == events.schema[ITEM] == pl.Int32
+    assert events.columns == [USER, ITEM, EVENT, TIMESTAMP]
+
+
+def test_encode_keeps_table_order_within_one_time() -> None:
+    rows = [("u", item, "view", DAY[0]) for item in ("c", "a", "b")]
+    assert encode(tables(["a", "b", "c"], ["u"], rows))[ITEM].to_list() == [2, 0, 1]
+
+
+def test_encode_names_an_unknown_id() -> None:
+    with pytest.raises(UnknownIdError, match=r"events\.item_id: .*1 events of others, first \['x'\]"):
+        encode(tables(["a"], ["u"], [("u", "x", "view", DAY[0])]))
+
+
+def test_before_is_strict() -> None:
+    both = tables(["a"], ["u"], [("u", "a", "view", DAY[0]), ("u", "a", "view", DAY[1])])
+    assert both.before(DAY[1]).events.height == 1
+
+
+def test_extend_without_previous_is_the_new_catalogue() -> None:
+    new = tables(["a"], ["u"], [])
+    assert extend(None, new) is new
+
+
+def test_extend_updates_keeps_and_appends() -> None:
+    users = pl.DataFrame({USER_ID: ["u"]})
+    events = pl.DataFrame(schema={USER_ID: pl.String})
+    old = Tables(items=catalogue(["a", "b"], brand=["A", "B"]), users=users, events=events)
+    new = Tables(items=catalogue(["c", "a"], brand=["C", "A2"], size=["L", "S"]), users=users, events=events)
+    # a: position 0, new attributes; b: gone from the source, so as it was, its new attribute null; c: appended.
+    assert extend(old, new).items.rows() == [("a", "A2", "S"), ("b", "B", None), ("c", "C", "L")]
+
+
+def assert_positions_kept(previous: list[str], grown: list[str]) -> None:
+    assert grown[: len(previous)] == previous
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    old=st.lists(st.text(min_size=1, max_size=2), unique=True, max_size=8),
+    new=st.lists(st.text(min_size=1, max_size=2), unique=True, max_size=8),
+)
+def test_extend_never_moves_a_position(old: list[str], new: list[str]) -> None:
+    grown = extend(tables(old, ["u"], []), tables(new, ["u"], [])).items[ITEM_ID].to_list()
+    assert_positions_kept(old, grown)
+    assert sorted(grown) == sorted({*old, *new})
+
+
+def test_eligible_counts_distinct_users_before_the_cut() -> None:
+    items = pl.DataFrame({ITEM_ID: ["a", "b", "c", "d"], KIND: ["product", "product", "product", "coupon"]})
+    events = pl.DataFrame(
+        [
+            (0, 0, "purchase", DAY[0]),
+            (1, 0, "purchase", DAY[1]),  # a: two users
+            (0, 1, "purchase", DAY[0]),
+            (0, 1, "purchase", DAY[1]),  # b: one user twice
+            (0, 2, "purchase", DAY[0]),
+            (1, 2, "purchase", DAY[3]),  # c: the second user comes at the cut
+            (0, 3, "purchase", DAY[0]),
+            (1, 3, "purchase", DAY[0]),  # d: two users, but a coupon
+            (1, 1, "exposure", DAY[0]),
+        ],
+        schema=[USER, ITEM, EVENT, TIMESTAMP],
+        orient="row",
+    )
+    both = eligible_items(items, events, cut=DAY[3], min_users=2)
+    np.testing.assert_array_equal(both, [True, False, False, True])
+    products = eligible_items(items, events, cut=DAY[3], min_users=2, kinds=("product",))
+    np.testing.assert_array_equal(products, [True, False, False, False])
+
+
+def test_written_tables_read_back_and_are_replaced_whole(tmp_path: Path) -> None:
+    first = tables(["a"], ["u"], [("u", "a", "view", DAY[0])])
+    second = tables(["a", "b"], ["u"], [("u", "b", "view", DAY[0])])
+    write_tables(first, tmp_path / "tables")
+    write_tables(second, tmp_path / "tables")
+    read = read_tables(tmp_path / "tables")
+    assert read.items.equals(second.items)
+    assert read.events.equals(second.events)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["tables"]
+
+
+def test_absent_tables_are_named(tmp_path: Path) -> None:
+    with pytest.raises(TablesNotFoundError, match=r"items\.parquet.*events\.parquet"):
+        read_tables(tmp_path)
