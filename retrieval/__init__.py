@@ -1,0 +1,1 @@
+"""The multi-task encoder, the index, collaborative signals and the retrieval service."""

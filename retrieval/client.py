@@ -1,0 +1,100 @@
+"""Clients of the retrieval service, one blocking and one asyncio, with typed answers.
+
+    with RetrievalClient("http://127.0.0.1:8080") as client:
+        answer = client.candidates(user_id="1364", k=100, filter={"department": "GROCERY"})
+
+Errors and timeouts are those of `infra.client`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+from urllib.parse import quote
+
+from pydantic import JsonValue
+
+from infra.client import KEY_HEADER, TIMEOUT_S, AsyncServiceClient, BadAnswerError, ServiceClient, checked
+from retrieval.contract import CandidatesRequest, CandidatesResponse, SourceName
+
+__all__ = ["KEY_HEADER", "TIMEOUT_S", "AsyncRetrievalClient", "BadAnswerError", "RetrievalClient"]
+
+_CANDIDATES: Final = "/v1/candidates"
+
+
+class RetrievalClient(ServiceClient):
+    """Blocking client; arguments as `ServiceClient`."""
+
+    def candidates(
+        self,
+        *,
+        user_id: str | None = None,
+        text: str | None = None,
+        item_id: str | None = None,
+        k: int = 100,
+        filter: Mapping[str, JsonValue] | None = None,  # noqa: A002 - the contract's name
+        sources: Sequence[SourceName] | None = None,
+        exclude: Sequence[str] = (),
+    ) -> CandidatesResponse:
+        """Ask for candidates; see `CandidatesRequest`.
+
+        Raises:
+            UnavailableError: no answer in time, no connection, or a 503.
+            PolyrankError: the subclass of the answer's status.
+        """
+        request = _request(user_id, text, item_id, k, filter, sources, exclude)
+        return self._post(_CANDIDATES, CandidatesResponse, request)
+
+    def similar(self, item_id: str, *, k: int = 100) -> CandidatesResponse:
+        """Ask for items like `item_id`; raises as `candidates` does."""
+        return self._get(_similar(item_id), CandidatesResponse, {"k": k})
+
+
+class AsyncRetrievalClient(AsyncServiceClient):
+    """Asyncio client; arguments as `ServiceClient`."""
+
+    async def candidates(
+        self,
+        *,
+        user_id: str | None = None,
+        text: str | None = None,
+        item_id: str | None = None,
+        k: int = 100,
+        filter: Mapping[str, JsonValue] | None = None,  # noqa: A002 - the contract's name
+        sources: Sequence[SourceName] | None = None,
+        exclude: Sequence[str] = (),
+    ) -> CandidatesResponse:
+        """Ask for candidates; raises as `RetrievalClient.candidates` does."""
+        request = _request(user_id, text, item_id, k, filter, sources, exclude)
+        return await self._post(_CANDIDATES, CandidatesResponse, request)
+
+    async def similar(self, item_id: str, *, k: int = 100) -> CandidatesResponse:
+        """Ask for items like `item_id`; raises as `RetrievalClient.candidates` does."""
+        return await self._get(_similar(item_id), CandidatesResponse, {"k": k})
+
+
+def _similar(item_id: str) -> str:
+    return f"/v1/similar/{quote(item_id, safe='')}"
+
+
+def _request(
+    user_id: str | None,
+    text: str | None,
+    item_id: str | None,
+    k: int,
+    filter_: Mapping[str, JsonValue] | None,
+    sources: Sequence[SourceName] | None,
+    exclude: Sequence[str],
+) -> CandidatesRequest:
+    return checked(
+        CandidatesRequest,
+        {
+            "user_id": user_id,
+            "text": text,
+            "item_id": item_id,
+            "k": k,
+            "filter": filter_,
+            "sources": sources,
+            "exclude": exclude,
+        },
+    )

@@ -1,0 +1,86 @@
+"""What the retrieval service takes and gives over HTTP; names are part of the published contract."""
+
+from __future__ import annotations
+
+from typing import Final, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+
+SourceName = Literal["semantic", "collaborative", "repeat", "trending"]
+
+# Why an answer is less than it could be; every one is counted by the service and never an error.
+Degraded = Literal[
+    "unknown_user",  # no features, no vector: the answer is what trends
+    "user_not_in_release",  # newer than the release: vectors are derived from the user's history
+    "features_unavailable",  # the online store could not be read: no history
+    "encoder_unavailable",  # the text could not be encoded: the text counts for nothing
+    "sources_empty",  # the sources asked for had nothing: the answer is what trends
+]
+
+MAX_CANDIDATES: Final = 10_000
+MAX_EXCLUDED: Final = 10_000
+MAX_TEXT: Final = 10_000
+
+
+class CandidatesRequest(BaseModel):
+    """`POST /v1/candidates`: a user, a text, an item, or a user with a text in place of the user's own vector.
+
+    Attributes:
+        user_id: whose candidates.
+        text: what they are looking for.
+        item_id: what they should resemble; neither user_id nor text may stand beside it.
+        k: how many.
+        filter: expression over item attributes (see `retrieval.filters`).
+        sources: which sources may name candidates; by default all that apply.
+        exclude: item ids that may not appear; unknown ones are ignored.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    user_id: str | None = Field(None, min_length=1, max_length=512)
+    text: str | None = Field(None, min_length=1, max_length=MAX_TEXT)
+    item_id: str | None = Field(None, min_length=1, max_length=512)
+    k: int = Field(100, ge=1, le=MAX_CANDIDATES)
+    filter: dict[str, JsonValue] | None = None
+    sources: list[SourceName] | None = Field(None, min_length=1)
+    exclude: list[str] = Field(default_factory=list, max_length=MAX_EXCLUDED)
+
+    @model_validator(mode="after")
+    def _one_query(self) -> Self:
+        if self.user_id is None and self.text is None and self.item_id is None:
+            raise ValueError("expected one of user_id, text and item_id, found none")
+        if self.item_id is not None and (self.user_id is not None or self.text is not None):
+            raise ValueError("expected item_id alone, found it beside user_id or text")
+        return self
+
+
+class Candidate(BaseModel):
+    """One candidate.
+
+    Attributes:
+        item_id: the item.
+        score: fused rank score; comparable inside one answer only.
+        sources: which sources named it.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    item_id: str
+    score: float
+    sources: list[SourceName]
+
+
+class CandidatesResponse(BaseModel):
+    """The answer of `POST /v1/candidates` and `GET /v1/similar/{item_id}`.
+
+    Attributes:
+        release: id of the release that answered.
+        candidates: distinct items, best first, at most k.
+        degraded: the fallbacks that were used; empty when none was.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    release: str
+    candidates: list[Candidate]
+    degraded: list[Degraded] = Field(default_factory=list)

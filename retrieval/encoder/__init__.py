@@ -1,0 +1,1 @@
+"""The multi-task text encoder: backbone, heads, training, export."""

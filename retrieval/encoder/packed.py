@@ -1,0 +1,163 @@
+"""BERT layers on real tokens alone: linear layers see no padding, and the frozen layers' states are computed once.
+
+A short text in a padded batch wastes most of its rows; here the tokens of all texts of a chunk stand in one matrix
+`[tokens, dim]`, and only the attention itself, a fiftieth of the arithmetic at 48 tokens, runs on padded rows.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from retrieval.encoder.backbone import Backbone, pool
+from retrieval.encoder.tokens import Int64, TokenTable, chunks, ragged_positions
+
+CHUNK_TOKENS = 4096
+
+
+class PackedBert:
+    """The layers of a BERT-like backbone (BERT, RoBERTa, XLM-R ...), run on packed tokens."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        self.backbone = backbone
+        model: Any = backbone.model  # attributes of a module are untyped in torch
+        self.embeddings: nn.Module = model.embeddings
+        self.layers: list[nn.Module] = list(model.encoder.layer)
+        self.heads = int(backbone.model.config.num_attention_heads)
+
+    @classmethod
+    def fit(cls, backbone: Backbone) -> PackedBert | None:
+        """Return the packed form where the backbone is built so, checked against its own forward pass; else None."""
+        try:
+            packed = cls(backbone)
+            names = (
+                "attention.self.query",
+                "attention.output.LayerNorm",
+                "intermediate.intermediate_act_fn",
+                "output.LayerNorm",
+            )
+            for name in names:
+                packed.layers[0].get_submodule(name)
+        except (AttributeError, IndexError):
+            return None
+        table = TokenTable(ids=np.arange(5, 12, dtype=np.int32), starts=np.array([0, 4, 7]), pad_id=backbone.pad_id)
+        texts = np.array([0, 1])
+        with torch.no_grad():
+            ids, mask = _to_device(backbone, *table.padded(texts))
+            expected = backbone.states(ids, mask)[mask.bool()]
+            flat = packed.run(packed.embed(ids, mask), mask, 0, len(packed.layers))
+        return packed if torch.allclose(expected, flat, atol=1e-4) else None
+
+    def embed(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """Return the embedding layer's output on real tokens, `[tokens, dim]`."""
+        embedded: Tensor = self.embeddings(input_ids=ids)
+        return embedded[mask.bool()]
+
+    def run(self, flat: Tensor, mask: Tensor, first: int, last: int) -> Tensor:
+        """Run layers `first` to `last` (exclusive) on `[tokens, dim]` of the texts whose mask is `[n, length]`."""
+        present = mask.bool()
+        spots = present.reshape(-1).nonzero().squeeze(1)
+        bias = torch.zeros(present.shape, dtype=flat.dtype, device=flat.device).masked_fill_(~present, -1e9)
+        bias = bias[:, None, None, :]
+        for layer in self.layers[first:last]:
+            flat = self._layer(layer, flat, spots, bias)
+        return flat
+
+    def _layer(self, layer: Any, flat: Tensor, spots: Tensor, bias: Tensor) -> Tensor:
+        """One post-norm transformer layer: attention on padded rows, everything else on packed ones."""
+        attention = layer.attention
+        rows, length = bias.shape[0], bias.shape[3]
+        width = flat.shape[1] // self.heads
+
+        def spread(states: Tensor) -> Tensor:
+            padded = states.new_zeros(rows * length, states.shape[1]).index_copy(0, spots, states)
+            return padded.view(rows, length, self.heads, width).transpose(1, 2)
+
+        own = attention.self
+        query, key, value = (spread(project(flat)) for project in (own.query, own.key, own.value))
+        weights = torch.softmax(query @ key.transpose(2, 3) * width**-0.5 + bias, dim=-1)
+        mixed = (weights @ value).transpose(1, 2).reshape(rows * length, flat.shape[1])[spots]
+        flat = attention.output.LayerNorm(attention.output.dense(mixed) + flat)
+        inner = layer.intermediate.intermediate_act_fn(layer.intermediate.dense(flat))
+        out: Tensor = layer.output.LayerNorm(layer.output.dense(inner) + flat)
+        return out
+
+
+class TextPooler:
+    """Pooled vectors of texts of one token table, with gradients through the trainable layers.
+
+    Where the backbone is BERT-like and its lower layers are frozen, their states of each distinct text are computed
+    once and kept in memory as float16, as far as `cache_mb` reaches. Any other backbone runs its own forward pass on
+    batches sorted by length.
+    """
+
+    def __init__(self, backbone: Backbone, table: TokenTable, *, train_layers: int | None, cache_mb: int) -> None:
+        self.backbone, self.table = backbone, table
+        self.packed = PackedBert.fit(backbone)
+        depth = len(self.packed.layers) if self.packed else 0
+        self.frozen = 0 if train_layers is None else max(0, depth - train_layers)
+        self._filled = np.zeros(len(table.lengths), bool)
+        self._slots = np.zeros(len(table.lengths), np.int64)
+        capacity = min(int(table.starts[-1]), cache_mb * 2**20 // (2 * backbone.dim)) if self.frozen else 0
+        self._store = torch.empty(capacity, backbone.dim, dtype=torch.float16)
+        self._used = 0
+
+    def __call__(self, texts: Int64) -> Tensor:
+        """Return pooled states `[n, dim]` of the texts at these positions, with gradients unless under no_grad."""
+        groups = chunks(self.table.lengths[texts], CHUNK_TOKENS)
+        pooled = torch.cat([self._chunk(texts[group]) for group in groups])
+        order = np.concatenate(groups)
+        back = np.empty(len(order), np.int64)
+        back[order] = np.arange(len(order))
+        return pooled[torch.from_numpy(back).to(pooled.device)]
+
+    def _chunk(self, texts: Int64) -> Tensor:
+        if self.packed is None:
+            ids, mask = _to_device(self.backbone, *self.table.padded(texts))
+            vectors: Tensor = self.backbone(ids, mask)
+            return vectors
+        ids, mask = _to_device(self.backbone, *self.table.padded(texts))
+        lower = self._lower(texts, ids, mask) if self.frozen else self.packed.embed(ids, mask)
+        flat = self.packed.run(lower, mask, self.frozen, len(self.packed.layers))
+        states = flat.new_zeros(mask.numel(), flat.shape[1]).index_copy(0, mask.reshape(-1).nonzero().squeeze(1), flat)
+        return pool(states.view(*mask.shape, -1), mask, self.backbone.pooling)
+
+    def _lower(self, texts: Int64, ids: Tensor, mask: Tensor) -> Tensor:
+        """Return the frozen layers' states `[tokens, dim]` from the store, computing and keeping those it lacks."""
+        lengths = self.table.lengths[texts]
+        known = self._filled[texts]
+        out = torch.empty(int(lengths.sum()), self.backbone.dim, device=ids.device)
+        starts = np.cumsum(lengths) - lengths
+        if known.any():
+            source = ragged_positions(self._slots[texts[known]], lengths[known])
+            target = ragged_positions(starts[known], lengths[known])
+            out[torch.from_numpy(target)] = self._store[torch.from_numpy(source)].to(ids.device, torch.float32)
+        if not known.all():
+            lacking = torch.from_numpy(~known).to(ids.device)
+            with torch.no_grad():
+                part = mask[lacking]
+                assert self.packed is not None
+                fresh = self.packed.run(self.packed.embed(ids[lacking], part), part, 0, self.frozen)
+            out[torch.from_numpy(ragged_positions(starts[~known], lengths[~known]))] = fresh
+            self._keep(texts[~known], lengths[~known], fresh)
+        return out
+
+    def _keep(self, texts: Int64, lengths: Int64, states: Tensor) -> None:
+        """Store float16 states of as many of the texts, in order, as there is room for."""
+        ends = np.cumsum(lengths)
+        fits = int(np.searchsorted(ends, len(self._store) - self._used, side="right"))
+        if fits == 0:
+            return
+        total = int(ends[fits - 1])
+        self._store[self._used : self._used + total] = states[:total].to("cpu", torch.float16)
+        self._slots[texts[:fits]] = self._used + ends[:fits] - lengths[:fits]
+        self._filled[texts[:fits]] = True
+        self._used += total
+
+
+def _to_device(backbone: Backbone, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    device = next(backbone.parameters()).device
+    return ids.to(device), mask.to(device)

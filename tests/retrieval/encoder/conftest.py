@@ -1,0 +1,127 @@
+"""Tiny random transformers with tokenizers of their own, and a small world whose labels the texts explain."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from transformers import BertConfig, BertModel, LlamaConfig, LlamaModel, PreTrainedTokenizerFast
+
+from retrieval.encoder.config import BackboneConfig, BatchConfig, EncoderConfig, WarmupConfig
+from retrieval.encoder.data import CutData, EncoderTask, PairRows, TrainingData
+
+TASTES = ("tea", "coffee", "bread", "soap")
+TASKS = (
+    EncoderTask(name="retrieval", kind="contrastive", on="pair"),
+    EncoderTask(name="purchase", kind="binary", on="pair"),
+    EncoderTask(name="repurchase", kind="binary", on="pair", space="rows"),
+    EncoderTask(name="churn", kind="binary", on="user"),
+)
+SPECIAL = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+CORPUS = [f"user likes {taste}" for taste in TASTES] + [f"{taste} number {n}" for taste in TASTES for n in range(10)]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Matrices this small lose more to threads waiting for each other than they gain."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a random 3-layer BERT and a word tokenizer with special tokens."""
+    folder = tmp_path_factory.mktemp("bert")
+    words = sorted({word for text in CORPUS for word in text.split()})
+    vocabulary = {word: n for n, word in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "辣", "椒", *words])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=SPECIAL["unk_token"]))
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, **SPECIAL)
+    fast.save_pretrained(folder)
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(vocabulary), hidden_size=32, num_hidden_layers=3, num_attention_heads=4, intermediate_size=64,
+        max_position_embeddings=64, hidden_dropout_prob=0.5, initializer_range=0.2,
+    )  # fmt: skip
+    BertModel(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a random 2-layer Llama and a byte-level tokenizer without special tokens but the end of text."""
+    folder = tmp_path_factory.mktemp("llama")
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=320, special_tokens=["</s>"], initial_alphabet=alphabet, show_progress=False
+    )
+    tokenizer.train_from_iterator(CORPUS, trainer)
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **{"eos_token": "</s>"}).save_pretrained(folder)
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=tokenizer.get_vocab_size(), hidden_size=32, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, intermediate_size=64, max_position_embeddings=64, initializer_range=0.2,
+        bos_token_id=0, eos_token_id=0,
+    )  # fmt: skip
+    LlamaModel(config).save_pretrained(folder)
+    return folder
+
+
+def make_cut(rng: np.random.Generator, n_users: int = 32) -> CutData:
+    """Users who like one taste and take three of its ten items; lovers of soap churn."""
+    taste = np.arange(n_users) % len(TASTES)
+    item = np.concatenate([t * 10 + np.sort(rng.choice(10, 3, replace=False)) for t in taste]).astype(np.int32)
+    owner = np.repeat(np.arange(n_users, dtype=np.int32), 3)
+    bought = PairRows(user=owner, item=item, label=np.ones(len(item), np.float32))
+    # Repurchase: of the three listed, even items are taken again.
+    listed = PairRows(user=owner, item=item, label=(item % 2 == 0).astype(np.float32))
+    return CutData(
+        users=np.arange(n_users, dtype=np.int32),
+        user_texts=[f"user likes {TASTES[t]}" for t in taste],
+        pairs={"retrieval": bought, "purchase": bought, "repurchase": listed},
+        user_labels={"churn": (taste == 3).astype(np.float32)},
+        universe={"retrieval": np.ones(40, bool), "purchase": np.ones(40, bool)},
+    )
+
+
+@pytest.fixture(scope="session")
+def world() -> TrainingData:
+    """Forty items of four tastes, two training cuts and one held out."""
+    rng = np.random.default_rng(0)
+    return TrainingData(
+        tasks=TASKS,
+        item_texts=[f"{taste} number {n}" for taste in TASTES for n in range(10)],
+        popularity=np.ones(40),
+        train=(make_cut(rng), make_cut(rng)),
+        validation=make_cut(rng),
+    )
+
+
+@pytest.fixture(scope="session")
+def tasks() -> tuple[EncoderTask, ...]:
+    """The world's heads."""
+    return TASKS
+
+
+@pytest.fixture
+def small_config(tiny_bert: Path) -> EncoderConfig:
+    """A few cheap steps of both phases on the tiny BERT."""
+    return EncoderConfig(
+        backbone=BackboneConfig(name=str(tiny_bert), max_tokens={"user": 8, "item": 8, "text": 8}),
+        batch=BatchConfig(users=16, positives=2, negatives=8),
+        warmup=WarmupConfig(steps=20, validate_every=10, batch=BatchConfig(users=16, positives=2, negatives=8)),
+        train_layers=2, steps=20, validate_every=10, learning_rate=1e-3, head_learning_rate=1e-2, rank=8, hidden=8,
+        validation_batches=2, baseline_batches=4,
+    )  # fmt: skip

@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from retrieval.encoder.batches import Batcher
+from retrieval.encoder.config import BatchConfig
+from retrieval.encoder.data import CutData, EncoderTask, PairRows, TrainingData
+
+
+def _batcher(data: TrainingData, config: BatchConfig) -> Batcher:
+    sizes = [len(cut.users) for cut in data.train]
+    texts = np.split(np.arange(sum(sizes)), np.cumsum(sizes)[:-1])
+    items = 1000 + np.arange(len(data.item_texts))
+    return Batcher(
+        data.tasks, data.train, user_texts=texts, item_texts=items, popularity=data.popularity, config=config
+    )
+
+
+def test_labels_belong_to_their_pair(world: TrainingData) -> None:
+    batcher = _batcher(world, BatchConfig(users=16, positives=2, negatives=10))
+    batch = batcher(np.random.default_rng(0))
+    bought = {
+        (c * 32 + int(u), int(i))
+        for c, cut in enumerate(world.train)
+        for u, i in zip(cut.pairs["purchase"].user, cut.pairs["purchase"].item, strict=True)
+    }
+    purchase, again, retrieval = (batch.pairs[name] for name in ("purchase", "repurchase", "retrieval"))
+    for row, user in enumerate(batch.user_texts):
+        for column, item in enumerate(batch.items):
+            assert bool(purchase.label[row, column]) == ((int(user), int(item)) in bought)
+            assert bool(again.present[row, column]) == ((int(user), int(item)) in bought)
+    assert bool(purchase.present.all())
+    assert (retrieval.drawn.sum(1) == 2).all()
+    assert bool((purchase.label[retrieval.drawn] == 1).all())
+    # Negatives of retrieval are exactly the pairs that nobody bought.
+    assert torch.equal(~retrieval.excluded, purchase.label == 0)
+    churn, present = batch.users["churn"]
+    assert churn.tolist() == [float(user % 4 == 3) for user in batch.user_texts]
+    assert bool(present.all())
+
+
+def test_the_same_seed_draws_the_same_batch(world: TrainingData) -> None:
+    batcher = _batcher(world, BatchConfig(users=8, positives=2, negatives=10))
+    first, second = (batcher(np.random.default_rng(3)) for _ in range(2))
+    assert np.array_equal(first.items, second.items)
+    assert np.array_equal(first.user_texts, second.user_texts)
+
+
+def test_equal_texts_are_encoded_once_and_are_no_negatives(world: TrainingData) -> None:
+    batcher = Batcher(
+        world.tasks, world.train[:1], user_texts=[np.arange(32)], item_texts=np.arange(40) // 10,
+        popularity=world.popularity, config=BatchConfig(users=8, positives=2, negatives=30),
+    )  # fmt: skip
+    batch = batcher(np.random.default_rng(0))
+    assert batch.item_texts.tolist() == [0, 1, 2, 3]
+    assert np.array_equal(batch.item_texts[batch.item_index.numpy()], batch.items // 10)
+    # All ten items of a taste share a text, so every item of a user's own taste is excluded.
+    taste = torch.from_numpy(batch.user_texts % 4)[:, None] == torch.from_numpy(batch.items // 10)[None, :]
+    assert torch.equal(batch.pairs["retrieval"].excluded, taste)
+
+
+def test_an_absent_label_is_no_zero() -> None:
+    """A cut without a task, a user without a label, an item outside the universe: absent, each."""
+    tasks = (
+        EncoderTask(name="purchase", kind="binary", on="pair"),
+        EncoderTask(name="coupon", kind="binary", on="pair", space="rows"),
+        EncoderTask(name="churn", kind="binary", on="user"),
+    )
+    rows = PairRows(user=np.array([0], np.int32), item=np.array([1], np.int32), label=np.ones(1, np.float32))
+    cut = CutData(
+        users=np.arange(2, dtype=np.int32), user_texts=["a", "b"], pairs={"purchase": rows},
+        user_labels={"churn": np.array([np.nan, 1], np.float32)}, universe={"purchase": np.array([True, True, False])},
+    )  # fmt: skip
+    batcher = Batcher(
+        tasks, [cut], user_texts=[np.arange(2)], item_texts=np.arange(3), popularity=np.ones(3), config=BatchConfig()
+    )
+    batch = batcher(np.random.default_rng(0))
+    assert set(batch.pairs) == {"purchase"}
+    assert 2 not in batch.items
+    label, present = batch.users["churn"]
+    assert present[batch.user_texts == 1].all()
+    assert not present[batch.user_texts == 0].any()
+    assert float(label.sum()) == 1.0
+
+
+@pytest.mark.parametrize("task", ["purchase", "repurchase"])
+def test_shift_undoes_the_batch_s_selection(task: str) -> None:
+    """The best constant of shifted logits is the rate over the whole space (prior shift after downsampling)."""
+    rng = np.random.default_rng(0)
+    n_users, n_items, rate = 300, 400, 0.03
+    bought = rng.random((n_users, n_items)) < rate
+    user, item = np.nonzero(bought)
+    everything = PairRows(user=user.astype(np.int32), item=item.astype(np.int32), label=np.ones(len(user), np.float32))
+    space_user, space_item = np.nonzero(rng.random((n_users, n_items)) < 0.1)
+    listed = PairRows(
+        user=space_user.astype(np.int32), item=space_item.astype(np.int32),
+        label=bought[space_user, space_item].astype(np.float32),
+    )  # fmt: skip
+    cut = CutData(
+        users=np.arange(n_users, dtype=np.int32), user_texts=[""] * n_users,
+        pairs={"purchase": everything, "repurchase": listed}, universe={"purchase": np.ones(n_items, bool)},
+    )  # fmt: skip
+    tasks = (
+        EncoderTask(name="purchase", kind="binary", on="pair"),
+        EncoderTask(name="repurchase", kind="binary", on="pair", space="rows"),
+    )
+    batcher = Batcher(
+        tasks, [cut], user_texts=[np.arange(n_users)], item_texts=np.arange(n_items), popularity=np.ones(n_items),
+        config=BatchConfig(users=16, positives=2, negatives=20),
+    )  # fmt: skip
+    pairs = [batcher(rng).pairs[task] for _ in range(60)]
+    label = torch.cat([pair.label[pair.present] for pair in pairs])
+    shift = torch.cat([pair.shift[pair.present] for pair in pairs])
+    naive = float(label.mean())
+    truth = float(bought.mean()) if task == "purchase" else float(listed.label.mean())
+    # The best constant c solves mean(sigmoid(c + shift)) = mean(label).
+    low, high = -10.0, 5.0
+    for _ in range(25):
+        middle = (low + high) / 2
+        low, high = (middle, high) if float(torch.sigmoid(middle + shift).mean()) < naive else (low, middle)
+    found = 1 / (1 + math.exp(-low))
+    assert naive > 1.2 * truth
+    assert found == pytest.approx(truth, rel=0.15)
+
+
+def test_users_are_drawn_by_label_space_not_by_label(world: TrainingData) -> None:
+    batcher = _batcher(world, BatchConfig(users=8))
+    assert batcher.row_weights == pytest.approx(1 / 64)

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from retrieval.encoder.backbone import load_backbone
+from retrieval.encoder.config import BackboneConfig, EncoderConfig
+from retrieval.encoder.data import TrainingData
+from retrieval.encoder.train import TrainResult, train
+
+
+def _flat(result: TrainResult) -> torch.Tensor:
+    return torch.cat([parameter.detach().flatten() for parameter in result.model.parameters()])
+
+
+@pytest.mark.parametrize("method", ["static", "uncertainty"])
+def test_both_phases_learn_every_task(
+    world: TrainingData, small_config: EncoderConfig, tmp_path: Path, method: str
+) -> None:
+    balance = small_config.balance.model_copy(update={"method": method})
+    result = train(world, small_config.model_copy(update={"balance": balance}), out=tmp_path, seed=0, progress=False)
+    first, best = result.history[0], result.best
+    assert [v.phase for v in result.history] == ["warmup"] * 3 + ["finetune"] * 2
+    assert best.mean < first.mean - 0.1
+    # Users and items share their taste's word or lack it: each of these tasks beats its constant.
+    assert max(best.losses[name] for name in ("retrieval", "purchase", "churn")) < 0.95
+    assert any((tmp_path / "tensorboard").iterdir())
+    assert set(result.weights) == set(result.baselines) == {task.name for task in world.tasks}
+
+
+def test_a_seed_repeats_a_run(world: TrainingData, small_config: EncoderConfig, tmp_path: Path) -> None:
+    short = small_config.model_copy(update={"steps": 4, "validate_every": 2})
+    runs = [
+        _flat(train(world, short, out=tmp_path / str(n), seed=seed, progress=False)) for n, seed in enumerate((1, 1, 2))
+    ]
+    assert torch.equal(runs[0], runs[1])
+    assert not torch.equal(runs[0], runs[2])
+
+
+def test_lower_layers_stay_as_they_were(world: TrainingData, small_config: EncoderConfig, tmp_path: Path) -> None:
+    before = dict(load_backbone(small_config.backbone).named_parameters())
+    result = train(world, small_config, out=tmp_path, seed=0, progress=False)
+    changed = {name for name, p in result.model.backbone.named_parameters() if not torch.equal(p, before[name])}
+    assert changed
+    assert all(name.startswith(("model.encoder.layer.1.", "model.encoder.layer.2.")) for name in changed)
+
+
+@pytest.mark.parametrize("train_layers", [None, 1])
+def test_a_causal_model_is_trained_end_to_end(
+    world: TrainingData, small_config: EncoderConfig, tiny_llama: Path, tmp_path: Path, train_layers: int | None
+) -> None:
+    backbone = BackboneConfig(name=str(tiny_llama), max_tokens={"user": 16, "item": 16, "text": 16})
+    warmup = small_config.warmup.model_copy(update={"steps": 0})
+    config = small_config.model_copy(
+        update={"backbone": backbone, "train_layers": train_layers, "warmup": warmup, "steps": 30}
+    )
+    result = train(world, config, out=tmp_path, seed=0, progress=False)
+    assert result.best.mean < result.history[0].mean - 0.05
+
+
+def test_training_stops_when_the_held_out_window_stops_improving(
+    world: TrainingData, small_config: EncoderConfig, tmp_path: Path
+) -> None:
+    rash = small_config.model_copy(
+        update={"steps": 200, "validate_every": 1, "patience": 2, "learning_rate": 10.0, "head_learning_rate": 10.0}
+    )
+    result = train(world, rash, out=tmp_path, seed=0, progress=False)
+    assert result.steps < 20
+    assert result.best.mean == min(v.mean for v in result.history)

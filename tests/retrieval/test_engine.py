@@ -1,0 +1,215 @@
+"""The retriever: who gets what, what falls back to what, and that no filter empties an answer."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from features.schema import UserFeatures
+from retrieval import layout
+from retrieval.engine import EncoderUnavailableError, ReleasePartError, RetrievalConfig, Retriever
+from retrieval.filters import FilterError
+from retrieval.snapshot import UnknownItemError
+from retrieval.sources import SOURCES, Source, SourceQuota
+
+Features = Callable[..., UserFeatures]
+
+
+def test_a_known_user_gets_all_sources(retriever: Retriever, features: Features) -> None:
+    found = retriever.candidates(features(3), 60)
+    candidates = found.candidates
+    assert found.degraded == ()
+    assert len(candidates) == len(np.unique(candidates.items)) == 60
+    assert retriever.snapshot.eligible[candidates.items].all()
+    assert np.all(np.diff(candidates.scores) <= 0)
+    for source in Source:
+        assert (candidates.sources & source).any()
+    own = set(features(3).items.tolist())
+    for item, bits in zip(candidates.items.tolist(), candidates.sources.tolist(), strict=True):
+        assert not bits & Source.REPEAT or item in own
+
+
+def test_candidates_are_of_the_users_groups(retriever: Retriever, features: Features, world: Any) -> None:
+    for user in range(10):
+        liked = np.bincount(features(user).items % 6, minlength=6).argsort()[-2:]
+        for source in ("semantic", "collaborative"):
+            found = retriever.candidates(features(user), 20, sources=[source]).candidates
+            assert np.isin(world.groups[found.items], liked).mean() > 0.8
+
+
+def test_answers_are_deterministic(retriever: Retriever, release: Path, features: Features) -> None:
+    again = Retriever.load(release)
+    for user in range(5):
+        one, other = (r.candidates(features(user), 50).candidates for r in (retriever, again))
+        np.testing.assert_array_equal(one.items, other.items)
+        np.testing.assert_array_equal(one.scores, other.scores)
+        np.testing.assert_array_equal(one.sources, other.sources)
+
+
+@given(
+    user=st.integers(0, 39),
+    k=st.sampled_from([1, 10, 200, 10_000]),
+    department=st.sampled_from(["GROCERY", "DELI", "none such"]),
+    brand=st.sampled_from([{"brand": "National"}, {"brand": None}, {}]),
+    excluded=st.lists(st.integers(-5, 305), max_size=40),
+    sources=st.one_of(st.none(), st.lists(st.sampled_from(SOURCES), min_size=1, unique=True)),
+)
+@settings(max_examples=80, deadline=None)
+def test_every_constraint_holds_before_the_cut(
+    retriever: Retriever,
+    features: Features,
+    user: int,
+    k: int,
+    department: str,
+    brand: Any,
+    excluded: Any,
+    sources: Any,
+) -> None:
+    snapshot = retriever.snapshot
+    exclude = [f"item-{i}" for i in excluded]
+    found = retriever.candidates(
+        features(user), k, filter={"department": department, **brand}, exclude=exclude, sources=sources
+    )
+    allowed = snapshot.eligible & (snapshot.attributes["department"] == department).to_numpy()
+    if brand:
+        column = snapshot.attributes["brand"]
+        allowed &= (column.is_null() if brand["brand"] is None else (column == "National").fill_null(False)).to_numpy()
+    allowed[[i for i in excluded if 0 <= i < len(snapshot)]] = False
+    items = found.candidates.items
+    assert allowed[items].all()
+    assert len(np.unique(items)) == len(items) <= k
+    # The semantic and the trending source reach every allowed item, so only what is not allowed can be missing.
+    if sources is None or {"semantic", "trending"} & set(sources):
+        assert len(items) == min(k, allowed.sum())
+    elif allowed.any():
+        assert len(items)
+
+
+def test_an_unknown_user_gets_what_trends(retriever: Retriever) -> None:
+    found = retriever.candidates(UserFeatures.unknown("nobody"), 20)
+    assert found.degraded == ("unknown_user",)
+    assert len(found.candidates) == 20
+    assert (found.candidates.sources == Source.TRENDING).all()
+    column = retriever.snapshot.stats[found.candidates.items, 2]
+    assert np.all(np.diff(column) <= 0)
+
+
+def test_features_may_be_missing_for_a_user_of_the_release(retriever: Retriever) -> None:
+    found = retriever.candidates(UserFeatures.unknown("user-3"), 40)
+    assert found.degraded == ()
+    assert (found.candidates.sources & Source.SEMANTIC).any()
+    assert (found.candidates.sources & Source.COLLABORATIVE).any()
+    assert not (found.candidates.sources & Source.REPEAT).any()
+
+
+def test_a_user_newer_than_the_release_is_served_from_history(
+    retriever: Retriever, features: Features, world: Any
+) -> None:
+    found = retriever.candidates(features(3, user_id="newcomer"), 40)
+    assert found.degraded == ("user_not_in_release",)
+    for source in Source:
+        assert (found.candidates.sources & source).any()
+    liked = np.bincount(features(3).items % 6, minlength=6).argsort()[-2:]
+    semantic = found.candidates.items[found.candidates.sources & Source.SEMANTIC > 0]
+    assert np.isin(world.groups[semantic], liked).mean() > 0.8
+
+
+def test_history_newer_than_the_release_is_left_out(retriever: Retriever, features: Features) -> None:
+    user = features(3)
+    grown = dataclasses.replace(
+        user,
+        items=np.concatenate([[10_000], user.items]).astype(np.int32),
+        history=np.concatenate([user.history[:1], user.history]),
+    )
+    one, other = (retriever.candidates(row, 50).candidates for row in (user, grown))
+    np.testing.assert_array_equal(one.items, other.items)
+
+
+def test_text(retriever: Retriever, world: Any) -> None:
+    found = retriever.candidates(None, 30, text="DELI")
+    assert found.degraded == ()
+    assert (found.candidates.sources == Source.SEMANTIC).all()
+    assert (world.groups[found.candidates.items] == 3).mean() > 0.9
+
+
+def test_text_stands_in_for_the_users_vector(retriever: Retriever, features: Features, world: Any) -> None:
+    found = retriever.candidates(features(3), 30, text="FLORAL", sources=["semantic"]).candidates
+    assert (world.groups[found.items] == 4).mean() > 0.9
+    unknown = retriever.candidates(UserFeatures.unknown("nobody"), 30, text="FLORAL")
+    assert unknown.degraded == ("unknown_user",)
+    assert (unknown.candidates.sources & Source.SEMANTIC).any()
+
+
+def test_text_without_an_encoder_falls_back(release: Path, features: Features) -> None:
+    bare = Retriever.load(release)
+    assert bare.heads is None
+    with pytest.raises(EncoderUnavailableError):
+        bare.encode("DELI")
+    found = bare.candidates(None, 10, text="DELI")
+    assert found.degraded == ("encoder_unavailable",)
+    assert (found.candidates.sources == Source.TRENDING).all()
+    user = bare.candidates(features(3), 10, text="DELI")
+    assert user.degraded == ("encoder_unavailable",)
+    assert (user.candidates.sources & Source.REPEAT).any()
+
+
+def test_similar(retriever: Retriever, world: Any) -> None:
+    found = retriever.similar("item-12", 25)
+    assert found.degraded == ()
+    items = found.candidates.items
+    assert 12 not in items
+    assert (world.groups[items] == 0).mean() > 0.8
+    assert (found.candidates.sources & Source.COLLABORATIVE).any()
+    with pytest.raises(UnknownItemError):
+        retriever.similar("item-999", 5)
+
+
+def test_sources_that_have_nothing_fall_back(retriever: Retriever) -> None:
+    found = retriever.candidates(UserFeatures.unknown("nobody"), 5, sources=["repeat"])
+    assert found.degraded == ("unknown_user", "sources_empty")
+    assert len(found.candidates) == 5
+    nothing = retriever.candidates(UserFeatures.unknown("nobody"), 5, filter={"department": "?"})
+    assert len(nothing.candidates) == 0
+
+
+def test_a_bad_filter_is_the_callers_mistake(retriever: Retriever, features: Features) -> None:
+    with pytest.raises(FilterError, match="did you mean 'department'"):
+        retriever.candidates(features(0), 5, filter={"departmant": "MEAT"})
+
+
+def test_ids_and_vectors(retriever: Retriever, world: Any) -> None:
+    assert retriever.position("item-7") == 7
+    assert retriever.user_position("user-9") == 9
+    assert retriever.user_position("nobody") is None
+    np.testing.assert_array_equal(retriever.user_vector("user-9"), world.user_vectors[9])
+    assert retriever.user_vector("nobody") is None
+
+
+def test_config_travels_with_the_release(release: Path, tmp_path: Path, features: Features) -> None:
+    copy = shutil.copytree(release, tmp_path / "copy")
+    config = RetrievalConfig(quota=SourceQuota(trending=0, semantic=0, collaborative=0))
+    (copy / layout.RETRIEVAL_CONFIG).write_text(config.model_dump_json(), encoding="utf-8")
+    retriever = Retriever.load(copy)
+    assert retriever.config == config
+    own = features(3).items
+    found = retriever.candidates(features(3), 5).candidates
+    assert np.isin(found.items, own).all()
+
+
+def test_parts_of_other_sizes_are_refused(release: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(release, tmp_path / "copy")
+    np.save(copy / layout.USER_VECTORS, np.zeros((3, 16), np.float32))
+    with pytest.raises(ReleasePartError, match="40 users"):
+        Retriever.load(copy)
+    (copy / layout.RETRIEVAL_CONFIG).write_text('{"history_weight": "decayed_9"}', encoding="utf-8")
+    shutil.copy(release / layout.USER_VECTORS, copy / layout.USER_VECTORS)
+    with pytest.raises(ReleasePartError, match="unknown history statistic 'decayed_9'; did you mean 'decayed_90'"):
+        Retriever.load(copy)

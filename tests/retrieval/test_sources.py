@@ -1,0 +1,139 @@
+"""The sources' order, the quotas, and the merge by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from retrieval.sources import (
+    SOURCES,
+    Ranking,
+    Source,
+    SourceQuota,
+    collaborative,
+    merge,
+    repeat,
+    source_names,
+    trending,
+    weighted_mean,
+)
+
+WEIGHTS = SourceQuota().weights()
+
+
+def ranking(*items: int) -> Ranking:
+    return Ranking(items=np.array(items, np.int32), scores=np.arange(len(items), 0, -1, dtype=np.float32))
+
+
+def test_best_orders_by_score_then_position() -> None:
+    items, scores = np.array([9, 4, 7, 2], np.int32), np.array([1, 3, 1, 1], np.float32)
+    assert Ranking.best(items, scores, 9).items.tolist() == [4, 2, 7, 9]
+    assert Ranking.best(items, scores, 1).items.tolist() == [4]
+    assert Ranking.best(items, scores, 0).items.tolist() == []
+
+
+def test_collaborative_adds_what_it_divided_by_the_deviation() -> None:
+    # ALS 0 2 4 has deviation sqrt(8/3) = 1.633: 0, 1.225, 2.449; kNN 30 0 0 has 14.142: 2.121, 0, 0.
+    als, knn = np.array([0, 2, 4], np.float32), np.array([30, 0, 0], np.float32)
+    members = np.array([10, 11, 12], np.int32)
+    both = collaborative(als, knn, members, np.ones(3, bool), 3)
+    assert both.items.tolist() == [12, 10, 11]
+    np.testing.assert_allclose(both.scores, [2.449, 2.121, 1.225], atol=1e-3)
+    closed = collaborative(als, knn, members, np.array([True, True, False]), 3)
+    assert closed.items.tolist() == [10, 11]
+    assert collaborative(None, knn, members, np.ones(3, bool), 1).items.tolist() == [10]
+    assert not len(collaborative(None, None, members, np.ones(3, bool), 3).items)
+    # A constant has no deviation; it says nothing instead of dividing by zero.
+    assert collaborative(np.ones(3, np.float32), None, members, np.ones(3, bool), 2).items.tolist() == [10, 11]
+
+
+def test_repeat_keeps_allowed_history() -> None:
+    allowed = np.array([True, True, False, True])
+    items, weights = np.array([0, 2, 3, 8, 1], np.int32), np.array([1, 9, 5, 9, 0], np.float32)
+    # 2 is not allowed, 8 is newer than the release, 1 has faded to nothing.
+    assert repeat(items, weights, 5, allowed).items.tolist() == [3, 0]
+
+
+def test_trending_skips_what_is_not_allowed() -> None:
+    found = trending(np.array([3, 1, 2, 0], np.int32), 2, np.array([True, False, True, True]))
+    assert found.items.tolist() == [3, 2]
+    assert found.scores.tolist() == [1, 0.5]
+
+
+def test_quotas_scale_with_k_and_fill_it() -> None:
+    quota = SourceQuota()
+    assert quota.counts(500, SOURCES) == {"semantic": 150, "collaborative": 200, "repeat": 250, "trending": 50}
+    # 150 / 500 * 20 = 6, 200 -> 8, 250 -> 10, 50 -> 2
+    assert quota.counts(20, SOURCES) == {"semantic": 6, "collaborative": 8, "repeat": 10, "trending": 2}
+    assert quota.counts(100, ["semantic"]) == {"semantic": 100}
+    # 350 in all, below 500: 150 * 100 / 350 = 42.9, 200 * 100 / 350 = 57.1, both up
+    assert quota.counts(100, ["semantic", "collaborative"]) == {"semantic": 43, "collaborative": 58}
+    assert SourceQuota(semantic=0).counts(10, ["semantic"]) == {"semantic": 0}
+
+
+def test_merge_by_hand() -> None:
+    rankings = {"semantic": ranking(5, 6), "collaborative": ranking(6, 7), "trending": ranking(9)}
+    merged = merge(rankings, {"semantic": 2, "collaborative": 2, "trending": 1}, WEIGHTS, 10)
+    # 6: 1/62 + 1/61 = .03252; 5: 1/61 = .01639; 7: 1/62 = .01613; 9: .5/61 = .00820
+    assert merged.items.tolist() == [6, 5, 7, 9]
+    np.testing.assert_allclose(merged.scores, [0.03252, 0.01639, 0.01613, 0.00820], atol=1e-5)
+    assert [source_names(bits) for bits in merged.sources] == [
+        ["semantic", "collaborative"],
+        ["semantic"],
+        ["collaborative"],
+        ["trending"],
+    ]
+
+
+def test_merge_fills_after_the_quotas() -> None:
+    rankings = {"repeat": ranking(1), "collaborative": ranking(2, 3, 4, 5)}
+    merged = merge(rankings, {"repeat": 1, "collaborative": 1}, WEIGHTS, 3)
+    # 1 and 2 are within quotas; of the rest, 3 ranks best.
+    assert merged.items.tolist() == [1, 2, 3]
+    # Within its quota a source's word stands even where another item has the better fused rank.
+    rankings = {"trending": ranking(8, 9), "repeat": ranking(1, 2, 3)}
+    assert sorted(merge(rankings, {"trending": 1, "repeat": 1}, WEIGHTS, 2).items.tolist()) == [1, 8]
+
+
+def test_merge_of_nothing() -> None:
+    assert len(merge({}, {}, WEIGHTS, 5)) == 0
+    assert len(merge({"trending": Ranking.empty()}, {"trending": 5}, WEIGHTS, 5)) == 0
+    assert len(merge({"trending": ranking(1)}, {"trending": 5}, WEIGHTS, 0)) == 0
+
+
+lists = st.lists(st.integers(0, 40), unique=True, max_size=20)
+
+
+@given(st.fixed_dictionaries(dict.fromkeys(SOURCES, lists)), st.integers(1, 50), st.integers(0, 8))
+@settings(max_examples=150, deadline=None)
+def test_merge_properties(named: dict[str, list[int]], k: int, quota: int) -> None:
+    rankings = {name: ranking(*items) for name, items in named.items()}
+    counts = dict.fromkeys(SOURCES, quota)
+    merged = merge(rankings, counts, WEIGHTS, k)  # type: ignore[arg-type]
+    union = set().union(*named.values())
+    assert len(merged) == min(k, len(union))
+    items = merged.items.tolist()
+    assert len(set(items)) == len(items)
+    assert set(items) <= union
+    assert np.all(np.diff(merged.scores) <= 0)
+    for item, bits in zip(items, merged.sources.tolist(), strict=True):
+        names = source_names(bits)
+        assert names
+        assert all(item in named[name] for name in names)
+    nominated = set().union(*(named[name][:quota] for name in SOURCES))
+    assert len(nominated & set(items)) == min(k, len(nominated))
+
+
+def test_bits_and_names() -> None:
+    assert [Source.named(name) for name in SOURCES] == [1, 2, 4, 8]
+    assert source_names(0b1010) == ["collaborative", "trending"]
+
+
+def test_weighted_mean() -> None:
+    vectors = np.array([[1, 0], [0, 1], [-1, 0]], np.float32)
+    # (3, 4) / 5
+    found = weighted_mean(vectors, np.array([0, 1], np.int32), np.array([3, 4], np.float32))
+    assert found == pytest.approx([0.6, 0.8])
+    assert weighted_mean(vectors, np.array([0, 2], np.int32), np.ones(2, np.float32)) is None
