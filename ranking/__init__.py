@@ -1,0 +1,1 @@
+"""Feature assembly, gradient boosting, the blend and the ranking service."""

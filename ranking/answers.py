@@ -1,0 +1,231 @@
+"""The ranking service's answers: plain functions from a request to a response; the routes only call them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import structlog
+
+from features.schema import Int32, UserFeatures
+from infra.errors import InvalidInputError, UnavailableError, unknown_name
+from infra.watcher import Loaded
+from ranking import warmup
+from ranking.candidates import CandidateSource, Found, trending
+from ranking.contract import (
+    ItemExplanation,
+    Prediction,
+    PredictRequest,
+    PredictResponse,
+    RankDegraded,
+    RankedItem,
+    RankRequest,
+    RankResponse,
+    RecommendRequest,
+)
+from ranking.explain import Explanation
+from ranking.ranker import Ranked, Ranker
+from ranking.users import UserReader
+from retrieval.contract import SourceName
+from retrieval.service import RequestTooWideError
+from retrieval.warmup import load_ready
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from infra.telemetry import Metrics
+    from retrieval.engine import Retriever
+
+log = structlog.get_logger(__name__)
+
+
+class TaskUnavailableError(InvalidInputError):
+    """A prediction was asked of a task that this release does not have for what was asked about."""
+
+    title = "No such task"
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedRelease:
+    """What a service holds of one release: the retriever and the ranker share its arrays."""
+
+    retriever: Retriever
+    ranker: Ranker
+
+
+def load_release(release: Path) -> LoadedRelease:
+    """Load a release and replay its warm-up: the loader for a `ReleaseWatcher`.
+
+    Raises:
+        WarmupError: an answer is not the golden one.
+        FeatureMismatchError: its models were fitted on other features than this code computes.
+    """
+    retriever = load_ready(release)
+    ranker = Ranker.load(release, retriever)
+    warmup.check(ranker, release)
+    return LoadedRelease(retriever, ranker)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Answerer:
+    """Answers requests from whatever release is in service when they arrive.
+
+    Attributes:
+        users: one online read per request.
+        candidates: where `/v1/recommend` gets candidates.
+        metrics: counts fallbacks and times the parts.
+        max_batch: most entries that one request may list.
+    """
+
+    users: UserReader
+    candidates: CandidateSource
+    metrics: Metrics
+    max_batch: int
+
+    def rank(self, loaded: Loaded[LoadedRelease], request: RankRequest, request_id: str) -> RankResponse:
+        """Answer `/v1/rank`.
+
+        Raises:
+            ObjectiveError: no such objective.
+            RequestTooWideError: more items than `max_batch`.
+        """
+        self._check(len(request.items))
+        user, degraded = self._read(request.user_id)
+        ids = list(dict.fromkeys(item.item_id for item in request.items))
+        positions = loaded.value.retriever.snapshot.positions(ids)
+        held = positions >= 0
+        unknown = [item_id for item_id, own in zip(ids, held.tolist(), strict=True) if not own]
+        if unknown:
+            degraded.append("unknown_items")
+        found = _Asked(user, positions[held], None, request_id, unknown, degraded)
+        return self._ranked(loaded, request, request.k, found)
+
+    def recommend(self, loaded: Loaded[LoadedRelease], request: RecommendRequest, request_id: str) -> RankResponse:
+        """Answer `/v1/recommend`: candidates, then rank, from one read of the user's features.
+
+        Raises:
+            FilterError: the filter is not one.
+            ObjectiveError: no such objective.
+            RequestTooWideError: more candidates or exclusions than `max_batch`.
+        """
+        self._check(max(request.candidates, len(request.exclude)))
+        user, degraded = self._read(request.user_id)
+        with self._timed("candidates"):
+            found = self._find(request, user, loaded.value.retriever, degraded)
+        degraded += [reason for reason in found.degraded if reason not in degraded]
+        return self._ranked(
+            loaded, request, request.k, _Asked(user, found.items, found.sources, request_id, [], degraded)
+        )
+
+    def predict(self, loaded: Loaded[LoadedRelease], request: PredictRequest) -> PredictResponse:
+        """Answer `/v1/predict`.
+
+        Raises:
+            TaskUnavailableError: the release has no such task on what was asked about; names those it has.
+        """
+        user_ids = request.user_ids
+        ranker = loaded.value.ranker
+        if user_ids is None or not ranker.user_tasks:
+            on = "users" if user_ids is not None else "items" if request.item_ids is not None else "texts"
+            raise TaskUnavailableError(
+                f"release {loaded.release_id} has no task on {on}: found {', '.join(ranker.user_tasks) or 'none'} "
+                f"on users (user_ids) and {', '.join(ranker.pair_tasks)} on pairs of a user and an item (/v1/rank)"
+            )
+        wanted = ranker.user_tasks if request.tasks is None else request.tasks
+        for task in wanted:
+            if task not in ranker.user_tasks:
+                raise TaskUnavailableError(
+                    f"release {loaded.release_id}: {unknown_name('user task', task, ranker.user_tasks)}"
+                )
+        reads = [self._read(user_id) for user_id in user_ids]
+        found = ranker.predict_users([user for user, _ in reads])
+        predictions = [
+            Prediction(
+                id=user_id, tasks={task: float(found[task][row]) for task in wanted if not np.isnan(found[task][row])}
+            )
+            for row, user_id in enumerate(user_ids)
+        ]
+        degraded = list(dict.fromkeys(reason for _, reasons in reads for reason in reasons))
+        self.metrics.count_degraded(degraded)
+        return PredictResponse(release=loaded.release_id, predictions=predictions, degraded=degraded)
+
+    def _check(self, entries: int) -> None:
+        if entries > self.max_batch:
+            raise RequestTooWideError(f"expected at most {self.max_batch} entries, found {entries}")
+
+    def _read(self, user_id: str) -> tuple[UserFeatures, list[RankDegraded]]:
+        with self._timed("user_features"):
+            return self.users.read(user_id)
+
+    def _find(
+        self, request: RecommendRequest, user: UserFeatures, retriever: Retriever, degraded: list[RankDegraded]
+    ) -> Found:
+        try:
+            return self.candidates.find(request, user, retriever)
+        except UnavailableError as error:
+            log.warning("retrieval_unavailable", error=str(error))
+            degraded.append("retrieval_unavailable")
+            return trending(request, retriever)
+
+    def _ranked(
+        self, loaded: Loaded[LoadedRelease], request: RankRequest | RecommendRequest, k: int | None, asked: _Asked
+    ) -> RankResponse:
+        with self._timed("rank"):
+            ranked = loaded.value.ranker.rank(
+                asked.user,
+                asked.items,
+                k=k,
+                objective_name=request.objective,
+                rules=request.rules,
+                explain=request.explain,
+                sources=asked.sources,
+            )
+        self.metrics.count_degraded(asked.degraded)
+        return RankResponse(
+            request_id=request.context.request_id or asked.request_id,
+            release=loaded.release_id,
+            items=_items(loaded.value.retriever.snapshot.item_ids, ranked, asked),
+            unknown_items=asked.unknown,
+            degraded=asked.degraded,
+        )
+
+    def _timed(self, part: str) -> AbstractContextManager[object]:
+        return self.metrics.timed(part)
+
+
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """What a request comes down to once its user is read and its items are positions."""
+
+    user: UserFeatures
+    items: Int32
+    sources: Sequence[Sequence[SourceName]] | None
+    request_id: str
+    unknown: list[str]
+    degraded: list[RankDegraded]
+
+
+def _items(ids: Sequence[str], ranked: Ranked, asked: _Asked) -> list[RankedItem]:
+    """Return the contract's items; built without validation, since every value is ours."""
+    named = {} if asked.sources is None else dict(zip(asked.items.tolist(), asked.sources, strict=True))
+    columns = {task: values.tolist() for task, values in ranked.tasks.items()}
+    answer = []
+    for row, (item, score) in enumerate(zip(ranked.items.tolist(), ranked.scores.tolist(), strict=True)):
+        answer.append(
+            RankedItem.model_construct(
+                item_id=ids[item],
+                score=score,
+                # a probability that doesn't apply is NaN, the one value unequal to itself
+                tasks={task: values[row] for task, values in columns.items() if values[row] == values[row]},
+                sources=list(named[item]) if item in named else None,
+                explanation=None if ranked.explanations is None else _explanation(ranked.explanations[row]),
+            )
+        )
+    return answer
+
+
+def _explanation(own: Explanation) -> ItemExplanation:
+    return ItemExplanation(reason=own.reason, contributions=dict(own.contributions), features=dict(own.features))

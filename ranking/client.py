@@ -1,0 +1,214 @@
+"""Clients of the ranking service, one blocking and one asyncio, with typed answers.
+
+    with RankingClient("http://127.0.0.1:8080") as client:
+        for item in client.recommend("1364", k=20).items:
+            print(item.item_id, item.score, item.tasks)
+
+They know retrieval's calls as well: `polyrank serve` answers both. Errors and timeouts are those of `infra.client`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+from urllib.parse import quote
+
+from pydantic import JsonValue
+
+from features.event_log import Event
+from infra.client import checked
+from ranking.contract import (
+    ActivateResponse,
+    EventsRequest,
+    EventsResponse,
+    PredictRequest,
+    PredictResponse,
+    RankRequest,
+    RankResponse,
+    RecommendRequest,
+    ReleasesResponse,
+)
+from ranking.rerank import RerankConfig
+from retrieval.client import AsyncRetrievalClient, RetrievalClient
+from retrieval.contract import SourceName
+
+_RANK: Final = "/v1/rank"
+_RECOMMEND: Final = "/v1/recommend"
+_PREDICT: Final = "/v1/predict"
+_EVENTS: Final = "/v1/events"
+_RELEASES: Final = "/v1/releases"
+
+
+class RankingClient(RetrievalClient):
+    """Blocking client; arguments as `infra.client.ServiceClient`."""
+
+    def rank(
+        self,
+        user_id: str,
+        item_ids: Sequence[str],
+        *,
+        k: int | None = None,
+        objective: str | None = None,
+        rules: RerankConfig | None = None,
+        explain: bool = False,
+        request_id: str | None = None,
+    ) -> RankResponse:
+        """Order a user's items; see `RankRequest`.
+
+        Raises:
+            UnavailableError: no answer in time, no connection, or a 503.
+            PolyrankError: the subclass of the answer's status.
+        """
+        return self._post(
+            _RANK, RankResponse, _rank(user_id, item_ids, k, objective, rules, explain=explain, request_id=request_id)
+        )
+
+    def recommend(  # noqa: PLR0913 - one argument per field of the contract
+        self,
+        user_id: str,
+        *,
+        k: int = 20,
+        candidates: int = 500,
+        filter: Mapping[str, JsonValue] | None = None,  # noqa: A002 - the contract's name
+        sources: Sequence[SourceName] | None = None,
+        exclude: Sequence[str] = (),
+        objective: str | None = None,
+        rules: RerankConfig | None = None,
+        explain: bool = False,
+        request_id: str | None = None,
+    ) -> RankResponse:
+        """Find and order candidates; see `RecommendRequest`; raises as `rank` does."""
+        request = _recommend(
+            user_id, k, candidates, filter, sources, exclude, objective, rules, explain=explain, request_id=request_id
+        )
+        return self._post(_RECOMMEND, RankResponse, request)
+
+    def predict(self, user_ids: Sequence[str], *, tasks: Sequence[str] | None = None) -> PredictResponse:
+        """Predict task probabilities of users; raises as `rank` does."""
+        return self._post(_PREDICT, PredictResponse, _predict(user_ids, tasks))
+
+    def send_events(self, events: Sequence[Event]) -> EventsResponse:
+        """Send events; returns once they are durable. An `event_id` counts once, so sending again is safe."""
+        return self._post(_EVENTS, EventsResponse, checked(EventsRequest, {"events": events}))
+
+    def releases(self) -> ReleasesResponse:
+        """List the releases; raises as `rank` does."""
+        return self._get(_RELEASES, ReleasesResponse)
+
+    def activate(self, release_id: str) -> ActivateResponse:
+        """Make a release current; raises as `rank` does."""
+        return self._post(_activate(release_id), ActivateResponse)
+
+
+class AsyncRankingClient(AsyncRetrievalClient):
+    """Asyncio client; arguments as `infra.client.ServiceClient`."""
+
+    async def rank(
+        self,
+        user_id: str,
+        item_ids: Sequence[str],
+        *,
+        k: int | None = None,
+        objective: str | None = None,
+        rules: RerankConfig | None = None,
+        explain: bool = False,
+        request_id: str | None = None,
+    ) -> RankResponse:
+        """Order a user's items; raises as `RankingClient.rank` does."""
+        return await self._post(
+            _RANK, RankResponse, _rank(user_id, item_ids, k, objective, rules, explain=explain, request_id=request_id)
+        )
+
+    async def recommend(  # noqa: PLR0913 - one argument per field of the contract
+        self,
+        user_id: str,
+        *,
+        k: int = 20,
+        candidates: int = 500,
+        filter: Mapping[str, JsonValue] | None = None,  # noqa: A002 - the contract's name
+        sources: Sequence[SourceName] | None = None,
+        exclude: Sequence[str] = (),
+        objective: str | None = None,
+        rules: RerankConfig | None = None,
+        explain: bool = False,
+        request_id: str | None = None,
+    ) -> RankResponse:
+        """Find and order candidates; raises as `RankingClient.rank` does."""
+        request = _recommend(
+            user_id, k, candidates, filter, sources, exclude, objective, rules, explain=explain, request_id=request_id
+        )
+        return await self._post(_RECOMMEND, RankResponse, request)
+
+    async def predict(self, user_ids: Sequence[str], *, tasks: Sequence[str] | None = None) -> PredictResponse:
+        """Predict task probabilities of users; raises as `RankingClient.rank` does."""
+        return await self._post(_PREDICT, PredictResponse, _predict(user_ids, tasks))
+
+    async def send_events(self, events: Sequence[Event]) -> EventsResponse:
+        """Send events; returns once they are durable."""
+        return await self._post(_EVENTS, EventsResponse, checked(EventsRequest, {"events": events}))
+
+    async def releases(self) -> ReleasesResponse:
+        """List the releases; raises as `RankingClient.rank` does."""
+        return await self._get(_RELEASES, ReleasesResponse)
+
+    async def activate(self, release_id: str) -> ActivateResponse:
+        """Make a release current; raises as `RankingClient.rank` does."""
+        return await self._post(_activate(release_id), ActivateResponse)
+
+
+def _rank(
+    user_id: str,
+    item_ids: Sequence[str],
+    k: int | None,
+    objective: str | None,
+    rules: RerankConfig | None,
+    *,
+    explain: bool,
+    request_id: str | None,
+) -> RankRequest:
+    values = {
+        "user_id": user_id,
+        "items": [{"item_id": item_id} for item_id in item_ids],
+        "k": k,
+        "objective": objective,
+        "rules": rules,
+        "explain": explain,
+        "context": {"request_id": request_id},
+    }
+    return checked(RankRequest, values)
+
+
+def _recommend(  # noqa: PLR0913 - one argument per field of the contract
+    user_id: str,
+    k: int,
+    candidates: int,
+    filter_: Mapping[str, JsonValue] | None,
+    sources: Sequence[SourceName] | None,
+    exclude: Sequence[str],
+    objective: str | None,
+    rules: RerankConfig | None,
+    *,
+    explain: bool,
+    request_id: str | None,
+) -> RecommendRequest:
+    values = {
+        "user_id": user_id,
+        "k": k,
+        "candidates": candidates,
+        "filter": filter_,
+        "sources": sources,
+        "exclude": exclude,
+        "objective": objective,
+        "rules": rules,
+        "explain": explain,
+        "context": {"request_id": request_id},
+    }
+    return checked(RecommendRequest, values)
+
+
+def _predict(user_ids: Sequence[str], tasks: Sequence[str] | None) -> PredictRequest:
+    return checked(PredictRequest, {"user_ids": user_ids, "tasks": tasks})
+
+
+def _activate(release_id: str) -> str:
+    return f"{_RELEASES}/{quote(release_id, safe='')}/activate"

@@ -1,0 +1,238 @@
+"""What the ranking service takes and gives over HTTP; names are part of the published contract."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, Literal, Self
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, model_validator
+
+from features.event_log import Event
+from ranking.rerank import RerankConfig
+from retrieval.contract import MAX_EXCLUDED, Degraded, SourceName
+
+# Why an answer is less than it could be: retrieval's reasons and ranking's own; each is counted, none is an error.
+RankDegraded = (
+    Degraded
+    | Literal[
+        "stale_features",  # the online store could not be read: the user's last known row was used
+        "retrieval_unavailable",  # no candidates from retrieval: what trends was ranked
+        "unknown_items",  # the release does not hold some of the items: they are listed, not ranked
+    ]
+)
+
+MAX_ITEMS: Final = 10_000
+MAX_USERS: Final = 1_000
+MAX_EVENTS: Final = 1_000
+
+Id = Annotated[str, Field(min_length=1, max_length=512)]
+
+
+class _Contract(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ItemRef(_Contract):
+    """One item to rank.
+
+    Attributes:
+        item_id: the item.
+    """
+
+    item_id: Id
+
+
+class Context(_Contract):
+    """What the caller knows about the request.
+
+    Attributes:
+        request_id: the caller's own id; the answer carries it back and events may name it.
+    """
+
+    request_id: Id | None = None
+
+
+class RankRequest(_Contract):
+    """`POST /v1/rank`.
+
+    Attributes:
+        user_id: whose order.
+        items: what to order; repeated ids count once.
+        k: how many to return; all by default.
+        objective: a declared objective; the default one otherwise.
+        rules: in place of the release's rules.
+        explain: whether to explain each returned item; up to 10 ms an item.
+        context: see there.
+    """
+
+    user_id: Id
+    items: list[ItemRef] = Field(min_length=1, max_length=MAX_ITEMS)
+    k: int | None = Field(None, ge=1, le=MAX_ITEMS)
+    objective: str | None = None
+    rules: RerankConfig | None = None
+    explain: bool = False
+    context: Context = Context()
+
+
+class RecommendRequest(_Contract):
+    """`POST /v1/recommend`: candidates and their order in one call.
+
+    Attributes:
+        user_id: for whom.
+        k: how many to return.
+        candidates: how many to rank.
+        filter: expression over item attributes.
+        sources: which sources may name candidates.
+        exclude: item ids that may not appear.
+        objective, rules, explain, context: as in `RankRequest`.
+    """
+
+    user_id: Id
+    k: int = Field(20, ge=1, le=1_000)
+    candidates: int = Field(500, ge=1, le=MAX_ITEMS)
+    filter: dict[str, JsonValue] | None = None
+    sources: list[SourceName] | None = Field(None, min_length=1)
+    exclude: list[str] = Field(default_factory=list, max_length=MAX_EXCLUDED)
+    objective: str | None = None
+    rules: RerankConfig | None = None
+    explain: bool = False
+    context: Context = Context()
+
+
+class ItemExplanation(_Contract):
+    """Why an item stands where it stands.
+
+    Attributes:
+        reason: one line for people.
+        contributions: family -> part of the main task's logit, with `bias`; they sum to it.
+        features: the trees' strongest features and their contributions to the trees' raw score.
+    """
+
+    reason: str
+    contributions: dict[str, float]
+    features: dict[str, float]
+
+
+class RankedItem(_Contract):
+    """One item of the answer.
+
+    Attributes:
+        item_id: the item.
+        score: the objective.
+        tasks: calibrated probabilities of the tasks that apply to this user and item.
+        sources: which sources named it; absent in `/v1/rank`.
+        explanation: if asked for.
+    """
+
+    item_id: str
+    score: float
+    tasks: dict[str, float]
+    sources: list[SourceName] | None = None
+    explanation: ItemExplanation | None = None
+
+
+class RankResponse(_Contract):
+    """The answer of `/v1/rank` and `/v1/recommend`.
+
+    Attributes:
+        request_id: for attribution: an event may name it.
+        release: id of the release that answered.
+        items: best first.
+        unknown_items: asked for, but not in the release.
+        degraded: the fallbacks that were used; empty when none was.
+    """
+
+    request_id: str
+    release: str
+    items: list[RankedItem]
+    unknown_items: list[str] = Field(default_factory=list)
+    degraded: list[RankDegraded] = Field(default_factory=list)
+
+
+class PredictRequest(_Contract):
+    """`POST /v1/predict`: task probabilities of users, items or texts.
+
+    Attributes:
+        tasks: which; all that fit what is asked about by default.
+        user_ids, item_ids, texts: what to predict for; exactly one of them.
+    """
+
+    tasks: list[str] | None = Field(None, min_length=1)
+    user_ids: list[Id] | None = Field(None, min_length=1, max_length=MAX_USERS)
+    item_ids: list[Id] | None = Field(None, min_length=1, max_length=MAX_USERS)
+    texts: list[str] | None = Field(None, min_length=1, max_length=MAX_USERS)
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        given = [name for name in ("user_ids", "item_ids", "texts") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(f"expected exactly one of user_ids, item_ids and texts, found {given or 'none'}")
+        return self
+
+
+class Prediction(_Contract):
+    """Probabilities of one user, item or text.
+
+    Attributes:
+        id: what was asked about.
+        tasks: task -> calibrated probability; empty for a user of whom nothing is known.
+    """
+
+    id: str
+    tasks: dict[str, float]
+
+
+class PredictResponse(_Contract):
+    """The answer of `/v1/predict`, in the order asked."""
+
+    release: str
+    predictions: list[Prediction]
+    degraded: list[RankDegraded] = Field(default_factory=list)
+
+
+class EventsRequest(_Contract):
+    """`POST /v1/events` with many; one event may also be sent bare."""
+
+    events: list[Event] = Field(min_length=1, max_length=MAX_EVENTS)
+
+
+class EventsResponse(_Contract):
+    """The answer once every event is durable.
+
+    Attributes:
+        accepted: written by this request.
+        duplicates: written before under the same id.
+        unknown_items: events of items that the last refresh didn't know; they count from the next one on.
+        users_updated: users whose online features already count them.
+        degraded: `features_unavailable` where the online store could not be told; the log still holds the events.
+    """
+
+    accepted: int
+    duplicates: int
+    unknown_items: int
+    users_updated: int
+    degraded: list[RankDegraded] = Field(default_factory=list)
+
+
+class Release(_Contract):
+    """One release of `GET /v1/releases`."""
+
+    release_id: str
+    created_at: AwareDatetime
+    parent: str | None
+    as_of: AwareDatetime | None
+    total_bytes: int
+    current: bool
+    serving: bool
+
+
+class ReleasesResponse(_Contract):
+    """The answer of `GET /v1/releases`, newest first."""
+
+    releases: list[Release]
+
+
+class ActivateResponse(_Contract):
+    """The answer of `POST /v1/releases/{id}/activate`: the pointer has moved; services follow within their poll."""
+
+    release: str
+    previous: str | None

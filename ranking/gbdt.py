@@ -1,0 +1,248 @@
+"""Gradient-boosted trees: one binary model per task and one LambdaRank model over users' candidate lists.
+
+Models are fitted on rows of one or more cuts and stored as LightGBM's own text. Prediction is the one place that knows
+LightGBM's interface: `Booster.predict` with one thread costs the same as the C call beneath it at 100 and 500 rows
+(measured: 1.9 and 1.8 ms, 10.8 and 11.2 ms for 300 trees of 63 leaves on busy cores), so the plain call is used.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import lightgbm as lgb
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field
+
+from features.schema import Float32, Int32
+from infra.errors import InvalidInputError
+from infra.files import write_atomic
+
+RawScores = npt.NDArray[np.float64]
+
+# LambdaRank looks at pairs whose better item lies in the first positions; twice the reported cut-off of 10 and some.
+_TRUNCATION: Final = 30
+
+
+class TrainingRowsError(InvalidInputError):
+    """Training rows that no model can be fitted on."""
+
+
+class GbdtConfig(BaseModel):
+    """How the trees are grown.
+
+    Attributes:
+        num_leaves: leaves a tree.
+        learning_rate: shrinkage.
+        rounds: most trees.
+        early_stopping_rounds: stop after so many trees without a better held-out loss.
+        min_data_in_leaf: least rows a leaf.
+        feature_fraction: share of the features each tree may use.
+        lambda_l2: L2 penalty on leaf values.
+        negative_rate: share of negatives kept; in a binary model each kept one weighs 1 / rate, so that the mean
+            prediction stays the mean label.
+        holdout_share: share of users held out for early stopping where no later window is given.
+        exclude: prefixes of feature names that the trees may not use, such as `signal_head_`.
+        seed: of the sampling and of LightGBM.
+        threads: for fitting; 0 takes all cores.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    num_leaves: int = Field(default=31, ge=2)
+    learning_rate: float = Field(default=0.05, gt=0, le=1)
+    rounds: int = Field(default=300, ge=1)
+    early_stopping_rounds: int = Field(default=30, ge=1)
+    min_data_in_leaf: int = Field(default=100, ge=1)
+    feature_fraction: float = Field(default=0.7, gt=0, le=1)
+    lambda_l2: float = Field(default=5.0, ge=0)
+    negative_rate: float = Field(default=0.5, gt=0, le=1)
+    holdout_share: float = Field(default=0.1, gt=0, lt=1)
+    exclude: tuple[str, ...] = ()
+    seed: int = 0
+    threads: int = Field(default=0, ge=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingRows:
+    """Rows of one task.
+
+    Attributes:
+        names: the features' names.
+        features: float32 `[m, len(names)]`, C-contiguous.
+        labels: float32 `[m]` of 0 and 1.
+        weights: float32 `[m]`, positive.
+        groups: int32 `[m]`; rows of one list (a user at a cut) are adjacent and share a number.
+    """
+
+    names: tuple[str, ...]
+    features: Float32
+    labels: Float32
+    weights: Float32
+    groups: Int32
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, rows: npt.NDArray[np.bool_] | npt.NDArray[np.intp]) -> TrainingRows:
+        """Return the selected rows, in their order."""
+        return TrainingRows(
+            names=self.names,
+            features=self.features[rows],
+            labels=self.labels[rows],
+            weights=self.weights[rows],
+            groups=self.groups[rows],
+        )
+
+
+def fit_binary(rows: TrainingRows, config: GbdtConfig, *, held_out: TrainingRows | None = None) -> lgb.Booster:
+    """Fit the log-odds of a positive label.
+
+    Args:
+        rows: training rows; negatives are sampled at `config.negative_rate`.
+        config: how.
+        held_out: rows of a later window for early stopping; without them a share of the users is held out.
+
+    Raises:
+        TrainingRowsError: the labels hold a single class.
+    """
+    train, stop = _split(rows, held_out, config)
+    _require_both_classes(train, "binary GBDT")
+    sampled = sample_negatives(train, config.negative_rate, config.seed)
+    parameters = {"objective": "binary", "metric": "binary_logloss"}
+    return _fit(_dataset(sampled), _dataset(stop) if len(stop) else None, rows.names, parameters, config)
+
+
+def fit_rank(rows: TrainingRows, config: GbdtConfig, *, held_out: TrainingRows | None = None) -> lgb.Booster:
+    """Fit LambdaRank (Burges 2010) over each group's list; groups of one class teach no order and are left out.
+
+    Raises:
+        TrainingRowsError: no group holds both a positive and a negative.
+    """
+    train, stop = _split(rows, held_out, config)
+    # All negatives of a list count alike, so those that are kept need no weight.
+    thinned = sample_negatives(train, config.negative_rate, config.seed)
+    train = replace(thinned, weights=np.ones_like(thinned.weights))
+    train, stop = _mixed_groups(train), _mixed_groups(stop)
+    _require_both_classes(train, "LambdaRank")
+    parameters = {
+        "objective": "lambdarank", "metric": "ndcg", "eval_at": [10], "lambdarank_truncation_level": _TRUNCATION,
+    }  # fmt: skip
+    lists = _dataset(train, group_sizes(train.groups))
+    stop_lists = _dataset(stop, group_sizes(stop.groups)) if len(stop) else None
+    return _fit(lists, stop_lists, rows.names, parameters, config)
+
+
+def predict_raw(booster: lgb.Booster, features: Float32) -> RawScores:
+    """Return raw scores (log-odds of a binary model), float64 `[n]`, on one thread.
+
+    Args:
+        booster: a loaded model; LightGBM's predictions may run from several threads at once.
+        features: float32 `[n, f]`, C-contiguous, columns as fitted.
+    """
+    if len(features) == 0:
+        return np.empty(0)
+    return np.asarray(booster.predict(features, raw_score=True, num_threads=1), np.float64)
+
+
+def contributions(booster: lgb.Booster, features: Float32) -> RawScores:
+    """Return TreeSHAP contributions, float64 `[n, f + 1]`, the last column the expected raw score.
+
+    A row's contributions sum to its raw score. Costs about 10 ms a row for 300 trees of 63 leaves: for the few items
+    shown, never for all candidates. Lundberg et al. 2018, arXiv:1802.03888.
+    """
+    return np.asarray(booster.predict(features, pred_contrib=True, num_threads=1), np.float64)
+
+
+def save(booster: lgb.Booster, path: Path) -> None:
+    """Write the model as LightGBM text, atomically."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, booster.model_to_string().encode())
+
+
+def load(path: Path) -> lgb.Booster:
+    """Read what `save` wrote."""
+    return lgb.Booster(model_str=path.read_text())
+
+
+def sample_negatives(rows: TrainingRows, rate: float, seed: int) -> TrainingRows:
+    """Return all positives and each negative with probability `rate`, weighted by 1 / rate; order kept."""
+    if rate >= 1:
+        return rows
+    kept = (rows.labels > 0) | (np.random.default_rng(seed).random(len(rows)) < rate)
+    sampled = rows.take(kept)
+    weights = np.where(sampled.labels > 0, sampled.weights, sampled.weights / np.float32(rate))
+    return TrainingRows(
+        names=rows.names,
+        features=sampled.features,
+        labels=sampled.labels,
+        weights=weights.astype(np.float32),
+        groups=sampled.groups,
+    )
+
+
+def _split(rows: TrainingRows, held_out: TrainingRows | None, config: GbdtConfig) -> tuple[TrainingRows, TrainingRows]:
+    """Return training rows and early-stopping rows: whole groups on one side or the other."""
+    if held_out is not None and len(held_out):
+        return rows, held_out
+    groups = np.unique(rows.groups)
+    count = max(1, round(len(groups) * config.holdout_share))
+    chosen = np.random.default_rng(config.seed).permutation(groups)[:count]
+    stop = np.isin(rows.groups, chosen)
+    return rows.take(~stop), rows.take(stop)
+
+
+def _require_both_classes(rows: TrainingRows, model: str) -> None:
+    positives = int((rows.labels > 0).sum())
+    if positives in (0, len(rows)):
+        raise TrainingRowsError(f"{model}: expected rows of both labels, found {positives} positives of {len(rows)}")
+
+
+def group_sizes(groups: Int32) -> Int32:
+    """Return the length of each run of equal numbers, int32 `[number of runs]`."""
+    starts = np.flatnonzero(np.diff(groups, prepend=-1 if len(groups) == 0 else groups[0] - 1))
+    return np.diff(starts, append=len(groups)).astype(np.int32)
+
+
+def _mixed_groups(rows: TrainingRows) -> TrainingRows:
+    """Return the rows of groups that hold a positive and a negative."""
+    _, inverse = np.unique(rows.groups, return_inverse=True)
+    positives = np.bincount(inverse, weights=rows.labels > 0)
+    sizes = np.bincount(inverse)
+    mixed = (positives > 0) & (positives < sizes)
+    return rows.take(mixed[inverse])
+
+
+def _dataset(rows: TrainingRows, sizes: Int32 | None = None) -> lgb.Dataset:
+    return lgb.Dataset(
+        rows.features, label=rows.labels, weight=rows.weights, group=sizes, feature_name=list(rows.names)
+    )
+
+
+def _fit(
+    train: lgb.Dataset, stop: lgb.Dataset | None, names: tuple[str, ...], parameters: dict[str, Any], config: GbdtConfig
+) -> lgb.Booster:
+    parameters = parameters | {
+        "num_leaves": config.num_leaves,
+        "learning_rate": config.learning_rate,
+        "min_data_in_leaf": config.min_data_in_leaf,
+        "feature_fraction": config.feature_fraction,
+        "lambda_l2": config.lambda_l2,
+        "num_threads": config.threads,
+        "seed": config.seed,
+        "deterministic": True,
+        "force_row_wise": True,
+        "verbose": -1,
+        # A gain multiplied by zero is never the best split: the column keeps its place and is not used.
+        "feature_contri": [0.0 if name.startswith(config.exclude) else 1.0 for name in names],
+    }
+    if stop is None:
+        booster = lgb.train(parameters, train, config.rounds)
+    else:
+        stop.set_reference(train)
+        patience = lgb.early_stopping(config.early_stopping_rounds, verbose=False)
+        booster = lgb.train(parameters, train, config.rounds, valid_sets=[stop], callbacks=[patience])
+    # Through its text, so that the fitted and the loaded model are the same object and the training data is freed.
+    return lgb.Booster(model_str=booster.model_to_string(num_iteration=booster.best_iteration))

@@ -1,0 +1,194 @@
+"""The ranker: one release's models, answering for one user's items. No Feast, HTTP or torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from features.schema import Float32, Int32, UserFeatures
+from features.tasks import TaskSpec
+from ranking import gbdt, objective
+from ranking.assemble import assemble, assemble_user
+from ranking.blend import BlendInputs, Float64
+from ranking.explain import Explanation, explanations
+from ranking.models import RankingModels
+from ranking.rerank import RerankConfig, discover
+from ranking.signals import HeadSides, compute_signals, user_logits
+from ranking.spaces import Bool, Spaces, load_tasks
+from retrieval.encoder.runtime import Heads
+from retrieval.layout import ENCODER_DIR, ENCODER_HEADS, TASKS
+
+if TYPE_CHECKING:
+    from ranking.signals import Signals
+    from retrieval.collaborative import Collaborative
+    from retrieval.engine import Retriever
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Ranked:
+    """A user's items, best first.
+
+    Attributes:
+        items: int32 `[n]` distinct positions.
+        scores: float64 `[n]`: the objective, on one scale for all of a user's lists.
+        tasks: task -> calibrated probability, float64 `[n]`, NaN where the task doesn't apply.
+        explanations: one per item, if asked for.
+    """
+
+    items: Int32
+    scores: Float64
+    tasks: Mapping[str, Float64]
+    explanations: Sequence[Explanation] | None = None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Scored:
+    """A user's items in the caller's order, with everything the scores came from."""
+
+    features: Float32
+    signals: Signals
+    inputs: BlendInputs
+    tasks: Mapping[str, Float64]
+
+
+@dataclass(frozen=True, eq=False)
+class ReleaseSource:
+    """The release's models as a source of signals."""
+
+    retriever: Retriever
+    sides: HeadSides | None
+
+    @property
+    def collaborative(self) -> Collaborative:
+        """The factorisation and the neighbours."""
+        return self.retriever.collaborative
+
+    @property
+    def item_vectors(self) -> Float32:
+        """Float32 `[n_items, d]`."""
+        return self.retriever.item_vectors
+
+    def user_vector(self, user_id: str) -> Float32 | None:
+        """Return the user's vector, or None."""
+        return self.retriever.user_vector(user_id)
+
+    def user_position(self, user_id: str) -> int | None:
+        """Return the user's row, or None."""
+        return self.retriever.user_position(user_id)
+
+
+class Ranker:
+    """One loaded release; safe to use from many threads.
+
+    Attributes:
+        models: trees, blend, calibration and what they were fitted on.
+        retriever: the same release's retriever; shares its snapshot, vectors and collaborative model.
+        tasks: the release's task specs.
+    """
+
+    def __init__(
+        self, models: RankingModels, retriever: Retriever, tasks: Sequence[TaskSpec], heads: Heads | None
+    ) -> None:
+        self.models = models
+        self.retriever = retriever
+        self.tasks = tuple(tasks)
+        self._schema = models.schema.signals
+        sides = None if heads is None else HeadSides(heads, retriever.item_vectors)
+        self._source = ReleaseSource(retriever, sides)
+        self._spaces = Spaces.of(tasks, retriever.snapshot)
+
+    @classmethod
+    def load(cls, release: Path, retriever: Retriever) -> Self:
+        """Load the ranking parts of a release.
+
+        Raises:
+            FeatureMismatchError: its models were fitted on other features than this code computes.
+        """
+        heads = Heads.load(release / ENCODER_DIR) if (release / ENCODER_HEADS).exists() else None
+        return cls(RankingModels.load(release), retriever, load_tasks(release / TASKS), heads)
+
+    @property
+    def pair_tasks(self) -> tuple[str, ...]:
+        """Tasks that have a probability per item."""
+        return tuple(task for task in self._spaces.allowed if task in self.models.blend.tasks)
+
+    @property
+    def user_tasks(self) -> tuple[str, ...]:
+        """Tasks that have a probability per user."""
+        return tuple(task.name for task in self.tasks if task.on == "user" and task.name in self.models.blend.tasks)
+
+    def score(self, user: UserFeatures, items: Int32) -> Scored:
+        """Return every task's probability for the user's items, int32 `[n]`, in their order."""
+        signals = compute_signals(self._source, self._schema, user, items)
+        features = assemble(user, items, self.retriever.snapshot, signals)
+        applies = self._spaces.applies(user, items)
+        inputs = self.models.pair_inputs(features, signals, applies)
+        return Scored(
+            features=features, signals=signals, inputs=inputs, tasks=self.models.probabilities(inputs, applies)
+        )
+
+    def rank(
+        self,
+        user: UserFeatures,
+        items: Int32,
+        *,
+        k: int | None = None,
+        objective_name: str | None = None,
+        rules: RerankConfig | None = None,
+        explain: bool = False,
+        sources: Sequence[Sequence[str]] | None = None,
+    ) -> Ranked:
+        """Return the user's items by an objective, best first.
+
+        Args:
+            user: her features.
+            items: int32 `[n]` distinct positions.
+            k: how many to return; None for all.
+            objective_name: a declared objective; None for the default.
+            rules: in place of the release's.
+            explain: whether to explain the returned items (TreeSHAP: up to 10 ms an item).
+            sources: the candidate sources of each item, for the explanations.
+
+        Raises:
+            ObjectiveError: no such objective.
+        """
+        weights = self.models.schema.objectives.weights(objective_name)
+        scored = self.score(user, items)
+        scores = objective.score(scored.tasks, weights, len(items))
+        order = objective.order(scores, items)
+        rerank = self.models.schema.rerank if rules is None else rules
+        order = discover(order, np.isin(items, user.items), rerank)[:k]
+        return Ranked(
+            items=items[order],
+            scores=scores[order],
+            tasks={task: values[order] for task, values in scored.tasks.items()},
+            explanations=self._explain(scored, order, sources) if explain else None,
+        )
+
+    def predict_users(self, users: Sequence[UserFeatures]) -> dict[str, Float64]:
+        """Return user task -> calibrated probability, float64 `[len(users)]`; NaN for a user nothing is known of."""
+        logits = np.stack([user_logits(self._source, self._schema, user.user_id) for user in users])
+        rows = np.stack([assemble_user(user, own) for user, own in zip(users, logits, strict=True)])
+        inputs = self.models.user_inputs(rows, logits)
+        known: Bool = np.array([user.known for user in users])
+        return self.models.probabilities(inputs, dict.fromkeys(self.user_tasks, known))
+
+    def _explain(
+        self, scored: Scored, rows: npt.NDArray[np.intp], sources: Sequence[Sequence[str]] | None
+    ) -> list[Explanation]:
+        main = self.models.schema.main_task
+        features = np.ascontiguousarray(scored.features[rows])
+        inputs = BlendInputs(scored.inputs.names, scored.inputs.columns[rows])
+        booster = self.models.trees.get(main)
+        return explanations(
+            self.models.schema.features,
+            features,
+            self.models.blend.tasks[main].contributions(inputs),
+            None if booster is None or not len(rows) else gbdt.contributions(booster, features),
+            None if sources is None else [sources[row] for row in rows],
+        )

@@ -1,0 +1,83 @@
+"""Which of a user's candidates each task speaks about, by the task's declared space and item filter.
+
+A probability is reported, a tree model run and a blend input filled only there; elsewhere the value is missing. An
+exposed space (a campaign's coupons) is decided by the item filter alone: what a future campaign will show is not known
+when a request comes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import TypeAdapter
+
+from features.schema import Int32, UserFeatures
+from features.tasks import SeenSpace, TaskSpec, allowed_items
+
+if TYPE_CHECKING:
+    from retrieval.snapshot import ItemSnapshot
+
+Bool = npt.NDArray[np.bool_]
+
+_TASKS: Final = TypeAdapter(tuple[TaskSpec, ...])
+
+
+def load_tasks(path: Path) -> tuple[TaskSpec, ...]:
+    """Read a release's `tasks.json`: a list of task specs."""
+    return _TASKS.validate_json(path.read_bytes())
+
+
+def dump_tasks(tasks: Sequence[TaskSpec]) -> bytes:
+    """Return the bytes of `tasks.json`."""
+    return _TASKS.dump_json(tuple(tasks), indent=1)
+
+
+def pair_tasks(tasks: Sequence[TaskSpec]) -> tuple[TaskSpec, ...]:
+    """Return the tasks that give each (user, item) pair a probability."""
+    return tuple(task for task in tasks if task.on == "pair" and task.kind == "binary")
+
+
+def user_tasks(tasks: Sequence[TaskSpec]) -> tuple[TaskSpec, ...]:
+    """Return the tasks that give each user a probability."""
+    return tuple(task for task in tasks if task.on == "user" and task.kind == "binary")
+
+
+@dataclass(frozen=True)
+class Spaces:
+    """The item filters of a release's pair tasks, evaluated once.
+
+    Attributes:
+        allowed: task -> bool `[n_items]`, or None for all items.
+        seen: tasks that speak only of items in the user's history.
+    """
+
+    allowed: Mapping[str, Bool | None]
+    seen: frozenset[str]
+
+    @classmethod
+    def of(cls, tasks: Sequence[TaskSpec], snapshot: ItemSnapshot) -> Spaces:
+        """Evaluate the pair tasks' item filters over the snapshot's attributes.
+
+        Raises:
+            InvalidInputError: a filter names a column that the snapshot doesn't carry.
+        """
+        pairs = pair_tasks(tasks)
+        filters = {task.name: allowed_items(task, snapshot.attributes) for task in pairs}
+        return cls(
+            allowed={name: None if found is None else found.to_numpy() for name, found in filters.items()},
+            seen=frozenset(task.name for task in pairs if isinstance(task.space, SeenSpace)),
+        )
+
+    def applies(self, user: UserFeatures, items: Int32) -> dict[str, Bool]:
+        """Return task -> bool `[n]`: which of the items the task speaks about for this user."""
+        bought = np.isin(items, user.items) if self.seen else np.zeros(len(items), bool)
+        found = {}
+        for task, allowed in self.allowed.items():
+            mask = np.ones(len(items), bool) if allowed is None else allowed[items]
+            found[task] = mask & bought if task in self.seen else mask
+        return found

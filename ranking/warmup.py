@@ -1,0 +1,106 @@
+"""Warm-up: a release ships requests with their golden answers; a service is ready once it has replayed them.
+
+A case carries the user's whole feature row, so replaying needs no online store and proves one thing: the loaded models
+and this code give the answers that the release was built with. Retrieval's cases lie beside, in the same file.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import structlog
+from pydantic import BaseModel, ConfigDict
+
+from features.schema import UserFeatures
+from infra.files import write_atomic
+from retrieval.layout import WARMUP
+from retrieval.warmup import RetrievalCase, UserRow, WarmupError
+
+if TYPE_CHECKING:
+    from ranking.ranker import Ranker
+
+log = structlog.get_logger(__name__)
+
+# Sums differ by rounding between machines; a feature next to a tree's threshold may then fall on the other side of it,
+# so 2% of a list may differ.
+_TOLERANCE: Final = 1e-3
+_MATCHED: Final = 0.98
+_ITEMS: Final = 100
+
+
+class RankingCase(BaseModel):
+    """One user's features, some items, and their golden scores, best first."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    user: UserRow
+    items: list[str]
+    scores: list[float]
+
+
+class Warmup(BaseModel):
+    """The part of `warmup.json` that ranking reads; retrieval keeps its own key beside it."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    ranking: list[RankingCase] = []
+
+
+def record(ranker: Ranker, users: Sequence[UserFeatures]) -> list[RankingCase]:
+    """Return the golden answers of a ranker for some users' first 100 candidates."""
+    ids = ranker.retriever.snapshot.item_ids
+    cases = []
+    for user in users:
+        ranked = ranker.rank(user, ranker.retriever.candidates(user, _ITEMS).candidates.items)
+        items = [ids[item] for item in ranked.items]
+        cases.append(RankingCase(user=UserRow.of(user), items=items, scores=ranked.scores.tolist()))
+    return cases
+
+
+def write(release: Path, retrieval: Sequence[RetrievalCase], ranking: Sequence[RankingCase]) -> None:
+    """Write `warmup.json` into a release that is being built."""
+    body = {
+        "retrieval": [case.model_dump(mode="json") for case in retrieval],
+        "ranking": [case.model_dump(mode="json") for case in ranking],
+    }
+    write_atomic(release / WARMUP, json.dumps(body).encode())
+
+
+def replay(ranker: Ranker, cases: Sequence[RankingCase]) -> list[str]:
+    """Return one line for each case whose answer is not the golden one; empty when all agree."""
+    mismatches = []
+    for number, case in enumerate(cases):
+        ids, positions = ranker.retriever.snapshot.item_ids, ranker.retriever.snapshot.positions(case.items)
+        ranked = ranker.rank(case.user.features(), positions[positions >= 0])
+        found = {ids[item]: score for item, score in zip(ranked.items, ranked.scores.tolist(), strict=True)}
+        golden = zip(case.items, case.scores, strict=True)
+        wrong = [
+            (item, score)
+            for item, score in golden
+            if not math.isclose(found.get(item, math.nan), score, rel_tol=_TOLERANCE, abs_tol=1e-7)
+        ]
+        if len(wrong) > (1 - _MATCHED) * len(case.items):
+            item, score = wrong[0]
+            mismatches.append(
+                f"warm-up ranking {number}: {len(wrong)} of {len(case.items)} scores differ; item {item!r}: expected "
+                f"{score!r}, found {found.get(item)!r}"
+            )
+    return mismatches
+
+
+def check(ranker: Ranker, release: Path) -> None:
+    """Replay the ranking part of a release's `warmup.json`.
+
+    Raises:
+        WarmupError: an answer is not the golden one.
+    """
+    path = release / WARMUP
+    cases = Warmup.model_validate_json(path.read_bytes()).ranking if path.exists() else []
+    mismatches = replay(ranker, cases)
+    if mismatches:
+        raise WarmupError(f"{release}: {len(mismatches)} of {len(cases)} answers differ; {mismatches[0]}")
+    log.info("ranking_warmup_passed", release=release.name, requests=len(cases))

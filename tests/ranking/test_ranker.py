@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from features.schema import UserFeatures
+from ranking import warmup
+from ranking.objective import ObjectiveError
+from ranking.ranker import Ranker
+from ranking.rerank import RerankConfig
+from ranking.rows import CutData, CutRows
+from retrieval.engine import Retriever
+from retrieval.warmup import WarmupError
+
+
+@pytest.fixture(scope="module")
+def user(cut_data: CutData) -> UserFeatures:
+    return max(cut_data.users, key=lambda one: len(one.items))
+
+
+ITEMS = np.arange(100, dtype=np.int32)
+
+
+def test_scores_fall_and_every_item_comes_once(ranker: Ranker, user: UserFeatures) -> None:
+    ranked = ranker.rank(user, ITEMS)
+    assert sorted(ranked.items.tolist()) == ITEMS.tolist()
+    assert np.all(np.diff(ranked.scores) <= 0)
+    assert len(ranker.rank(user, ITEMS, k=7).items) == 7
+    assert len(ranker.rank(user, ITEMS[:3], k=7).items) == 3
+
+
+def test_tasks_apply_where_they_should(ranker: Ranker, user: UserFeatures) -> None:
+    """Products are bought, bought products rebought, coupons (positions from 90) responded to; churn is no item's."""
+    ranked = ranker.rank(user, ITEMS)
+    coupon, bought = ranked.items >= 90, np.isin(ranked.items, user.items)
+    assert set(ranked.tasks) == {"purchase", "repurchase", "coupon_response"}
+    assert np.array_equal(~np.isnan(ranked.tasks["purchase"]), ~coupon)
+    assert np.array_equal(~np.isnan(ranked.tasks["repurchase"]), bought & ~coupon)
+    assert np.array_equal(~np.isnan(ranked.tasks["coupon_response"]), coupon)
+    for values in ranked.tasks.values():
+        assert np.all((values[~np.isnan(values)] > 0) & (values[~np.isnan(values)] < 1))
+
+
+def test_an_items_score_does_not_depend_on_the_list(ranker: Ranker, user: UserFeatures) -> None:
+    whole = ranker.rank(user, ITEMS)
+    scores = dict(zip(whole.items.tolist(), whole.scores.tolist(), strict=True))
+    for items in (ITEMS[40:41], ITEMS[::-1][:13], ITEMS[50:]):
+        part = ranker.rank(user, np.ascontiguousarray(items))
+        for item, score in zip(part.items.tolist(), part.scores.tolist(), strict=True):
+            assert score == pytest.approx(scores[item], rel=1e-5)
+
+
+def test_offline_and_online_scores_agree(ranker: Ranker, serving_data: CutData, cut_rows: list[CutRows]) -> None:
+    """Golden rows through both paths: the flow's batch of many users, and one request each."""
+    rows = cut_rows[2]
+    inputs = ranker.models.pair_inputs(rows.features, rows.signals, rows.applies)
+    offline = ranker.models.probabilities(inputs, rows.applies)
+    for number in (0, 5):
+        mine = rows.users == serving_data.positions[number]
+        online = ranker.score(serving_data.users[number], rows.items[mine])
+        for task, values in online.tasks.items():
+            assert np.allclose(values, offline[task][mine], rtol=1e-5, equal_nan=True)
+
+
+def test_the_default_objective_is_purchase(ranker: Ranker, user: UserFeatures) -> None:
+    ranked = ranker.rank(user, ITEMS[:90])
+    assert ranked.scores.tolist() == ranked.tasks["purchase"].tolist()
+    with pytest.raises(ObjectiveError, match="unknown objective 'proft'"):
+        ranker.rank(user, ITEMS, objective_name="proft")
+
+
+def test_what_a_user_buys_ranks_above_what_she_does_not(ranker: Ranker, user: UserFeatures) -> None:
+    top = ranker.rank(user, ITEMS[:90], k=5).items
+    assert np.isin(top, user.items).sum() >= 4
+
+
+def test_an_unknown_user_is_ranked(ranker: Ranker) -> None:
+    ranked = ranker.rank(UserFeatures.unknown("nobody"), ITEMS)
+    assert sorted(ranked.items.tolist()) == ITEMS.tolist()
+    assert np.isfinite(ranked.scores).all()
+
+
+def test_history_of_items_newer_than_the_release(ranker: Ranker, user: UserFeatures) -> None:
+    """The online store may know items that this release does not."""
+    newer = UserFeatures(**{**vars(user), "items": np.where(user.items == user.items[0], 5_000, user.items)})
+    assert len(ranker.rank(newer, ITEMS).items) == 100
+
+
+def test_no_items(ranker: Ranker, user: UserFeatures) -> None:
+    ranked = ranker.rank(user, ITEMS[:0], explain=True)
+    assert len(ranked.items) == 0
+    assert ranked.explanations == []
+
+
+def test_discovery_rule(ranker: Ranker, user: UserFeatures) -> None:
+    rules = RerankConfig(discovery_every=2, first_page=0)
+    found = ranker.rank(user, ITEMS[:90], rules=rules).items
+    new = ~np.isin(found, user.items)
+    assert new[:20].reshape(-1, 2).any(axis=1).all()
+    assert not ~np.isin(ranker.rank(user, ITEMS[:90]).items, user.items)[:20].reshape(-1, 2).any(axis=1).all()
+
+
+def test_explanations_sum_to_the_logit_and_say_why(ranker: Ranker, user: UserFeatures) -> None:
+    ranked = ranker.rank(user, ITEMS[:90], k=5, explain=True, sources=[["repeat"]] * 90)
+    assert ranked.explanations is not None
+    curve = ranker.models.calibrators["purchase"]
+    for one, probability in zip(ranked.explanations, ranked.tasks["purchase"].tolist(), strict=True):
+        logit = sum(one.contributions.values())
+        assert curve.probabilities(np.array([logit]))[0] == pytest.approx(probability)
+        assert 0 < len(one.features) <= 5
+        assert one.reason
+
+
+def test_users_are_predicted(ranker: Ranker, cut_data: CutData) -> None:
+    found = ranker.predict_users([*cut_data.users[:3], UserFeatures.unknown("nobody")])
+    assert set(found) == {"churn"}
+    assert np.all((found["churn"][:3] > 0) & (found["churn"][:3] < 1))
+    assert np.isnan(found["churn"][3])
+
+
+def test_warmup_replays(release: Path, ranker: Ranker) -> None:
+    warmup.check(ranker, release)
+
+
+def test_other_scores_are_refused(release: Path, ranker: Ranker, tmp_path: Path) -> None:
+    body = json.loads((release / "warmup.json").read_text())
+    # ten of the hundred are coupons, which the default objective scores 0
+    body["ranking"][1]["scores"] = [score * 1.5 for score in body["ranking"][1]["scores"]]
+    (tmp_path / "warmup.json").write_text(json.dumps(body))
+    with pytest.raises(WarmupError, match="1 of 2 answers differ; warm-up ranking 1: 90 of 100 scores differ"):
+        warmup.check(ranker, tmp_path)
+
+
+def test_an_encoder_of_another_release_is_caught(release: Path, tmp_path: Path) -> None:
+    """A ranker trained on encoder A's scores never meets encoder B: its golden answers differ."""
+    mixed = tmp_path / "mixed"
+    shutil.copytree(release, mixed)
+    vectors = np.load(mixed / "vectors/users.npy")
+    np.save(mixed / "vectors/users.npy", vectors[::-1])
+    with pytest.raises(WarmupError):
+        warmup.check(Ranker.load(mixed, Retriever.load(mixed)), mixed)
