@@ -1,0 +1,1 @@
+"""Prefect flows, the workspace file and the command line."""

@@ -1,0 +1,279 @@
+"""One release's build: every step in order, each resumed from what an earlier run finished.
+
+`Build` says what each step is made from (its key) and calls the plain function that makes it; `flows.refresh` wraps the
+same calls in Prefect flows. Nothing here reads an event at or after the as-of time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Final
+
+import polars as pl
+import structlog
+
+from features.event_log import EventLog
+from features.events import EventProcessor, UserBase, write_user_base
+from features.rows import user_features
+from features.schema import ITEM_ID, TIMESTAMP, USER_ID, UserFeatures
+from features.splits import TimePlan
+from features.store import FeatureStore
+from features.tables import EVENTS_TABLE, Tables, read_tables
+from features.tasks import TaskSpec
+from features.transforms import compute
+from flows.stages.ablations import write_ablations
+from flows.stages.data import Data, end_of_data
+from flows.stages.encode import training_data
+from flows.stages.frames import read_frames, write_frames
+from flows.stages.rank import Scene, fit_models
+from flows.stages.release import ReleaseParts, write_release
+from flows.stages.scene import SceneConfig, build_scene, embed_items
+from flows.stages.tables import build_tables, fingerprint, logged_until
+from flows.steps import STEP_FILE, KeyPart, StepStore, source_hash
+from flows.workspace import Workspace
+from infra.files import write_atomic
+from infra.releases import ReleaseStore
+from infra.settings import Settings
+from retrieval.encoder.runtime import Heads, TextEncoder
+
+log = structlog.get_logger(__name__)
+
+# How many candidates a request ranks by default, and so how many each user gets in training.
+CANDIDATES: Final = 500
+_LATEST: Final = "latest.json"
+_WARM_UP_USERS: Final = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Build:
+    """The steps of a workspace as of a time.
+
+    Attributes:
+        workspace: the folder and its config.
+        settings: the environment.
+        tables: the tables step's folder.
+        as_of: nothing at or after it is read.
+        steps: where finished steps lie.
+    """
+
+    workspace: Workspace
+    settings: Settings
+    tables: Path
+    as_of: datetime
+    steps: StepStore = field(repr=False)
+
+    @classmethod
+    def start(cls, workspace: Workspace, settings: Settings, as_of: datetime | None) -> Build:
+        """Read the source where it changed, and stand at `as_of` (None: just after the latest event)."""
+        steps = StepStore(workspace.runs)
+        tables = refresh_tables(workspace, steps)
+        moment = end_of_data(tables) if as_of is None else as_of
+        return cls(workspace=workspace, settings=settings, tables=tables, as_of=moment, steps=steps)
+
+    @cached_property
+    def data(self) -> Data:
+        """The catalogue and the events before the as-of time."""
+        return load_data(self.workspace, self.tables, self.as_of)
+
+    @cached_property
+    def plan(self) -> TimePlan:
+        """Every cut of the release, checked against the history there is."""
+        return self.workspace.config.time.plan(self.as_of, self._first_event)
+
+    @property
+    def tasks(self) -> Sequence[TaskSpec]:
+        """The workspace's tasks."""
+        return self.workspace.config.tasks
+
+    @property
+    def _first_event(self) -> datetime:
+        first = pl.scan_parquet(self.tables / f"{EVENTS_TABLE}.parquet").select(pl.col(TIMESTAMP).min()).collect()
+        moment = first.item()
+        assert isinstance(moment, datetime)
+        return moment
+
+    def _key(self, *sections: str, code: Sequence[str]) -> list[KeyPart]:
+        return [self.workspace.config_hash(*sections), source_hash(*code)]
+
+    def frames(self, cut: datetime) -> Path:
+        """Return the feature frames of a cut."""
+        data = self.data
+        return self.steps.run(
+            "features",
+            [self.tables, cut, *self._key("features", code=["features"])],
+            lambda out: write_frames(
+                out, compute(data.events, data.categories, cut, n_users=data.n_users, config=data.features)
+            ),
+        )
+
+    def store_features(self, cuts: Sequence[datetime]) -> FeatureStore:
+        """Apply the Feast repository, write the frames of the cuts to its offline store, and return it."""
+        store = feature_store(self.workspace, self.settings)
+        store.apply()
+        for cut in cuts:
+            frames = read_frames(self.frames(cut), cut)
+            store.write_snapshot(frames, self.data.tables.users[USER_ID], self.data.tables.items[ITEM_ID])
+        return store
+
+    def users(self, cut: datetime) -> list[UserFeatures]:
+        """Return every user's features as of a cut, by Feast's point-in-time join, by user position."""
+        store = self.store_features([cut])
+        ids = self.data.tables.users[USER_ID].to_list()
+        return user_features(store.historical_users(ids, [cut] * len(ids)))
+
+    def materialise(self) -> None:
+        """Bring the as-of features of every user to the online store, then those that events since have changed."""
+        data, workspace = self.data, self.workspace
+        store = self.store_features([self.as_of])
+        store.materialize(self.as_of)
+        write_user_base(workspace.user_base, data.tables, data.categories, self.as_of, logged_until(self.tables))
+        log = EventLog(workspace.event_log)
+        EventProcessor(log, store, UserBase.load(workspace.user_base), data.features).replay()
+
+    def encoder(self) -> Path:
+        """Return the trained and exported encoder."""
+        sections = ("features", "time", "eligible", "texts", "tasks", "encoder")
+        key = [self.tables, self.as_of, *self._key(*sections, code=["features", "retrieval.encoder"])]
+        cuts = (*self.plan.encoder_training, self.plan.encoder_validation)
+        frames = {cut: self.frames(cut) for cut in cuts}
+        return self.steps.run("encoder", key, lambda out: self._train(out, frames))
+
+    def _train(self, out: Path, frames: dict[datetime, Path]) -> None:
+        # torch and transformers take seconds to import, and only this step needs them.
+        from flows.stages.train import train_encoder  # noqa: PLC0415
+
+        train_encoder(training_data(self.data, self.tasks, self.plan, frames), self.workspace.config.encoder, out)
+
+    def item_vectors(self, encoder: Path) -> Path:
+        """Return the vectors of every item."""
+        data = self.data
+        return self.steps.run(
+            "item_vectors",
+            [_identity(encoder), self.tables, self.workspace.config_hash("texts")],
+            lambda out: embed_items(out, data, TextEncoder.load(encoder)),
+        )
+
+    def scene(self, cut: datetime, encoder: Path, collaborative: Path | None = None) -> Path:
+        """Return everything retrieval knows as of a cut."""
+        config = self.workspace.config
+        sections = ("features", "eligible", "texts", "index", "collaborative", "candidates")
+        vectors, frames, data = self.item_vectors(encoder), self.frames(cut), self.data
+        shared: list[KeyPart] = [] if collaborative is None else [_identity(collaborative)]
+        return self.steps.run(
+            "scene",
+            [vectors, frames, *self._key(*sections, code=["retrieval", "flows.stages"]), *shared],
+            lambda out: build_scene(
+                out,
+                data,
+                cut,
+                frames=frames,
+                item_vectors=vectors,
+                encoder=TextEncoder.load(encoder),
+                config=SceneConfig(collaborative=config.collaborative, index=config.index, retrieval=config.candidates),
+                collaborative=collaborative,
+            ),
+        )
+
+    def models(self, encoder: Path) -> Path:
+        """Return the fitted ranking models."""
+        cuts = self.plan.ranker
+        scenes = [self.scene(cut, encoder) for cut in cuts]
+        code = self._key("tasks", "ranking", "time", code=["features", "retrieval", "ranking", "flows.stages"])
+        return self.steps.run(
+            "ranking", [encoder, *scenes, self.as_of, *code], lambda out: self._fit(out, scenes, encoder)
+        )
+
+    def _fit(self, out: Path, folders: Sequence[Path], encoder: Path) -> None:
+        scenes = [
+            Scene(cut=cut, folder=folder, users=self.users(cut))
+            for cut, folder in zip(self.plan.ranker, folders, strict=True)
+        ]
+        models, ablations = fit_models(
+            self.data,
+            scenes,
+            Heads.load(encoder),
+            self.tasks,
+            horizon=self.plan.horizon,
+            candidates=CANDIDATES,
+            config=self.workspace.config.ranking,
+        )
+        models.save(out)
+        write_ablations(out, ablations)
+
+    def release(self, encoder: Path, scene: Path, models: Path, parent: str | None = None) -> str:
+        """Write a release of these parts, unless it exists, and return its id.
+
+        The id is the as-of day and a hash of the parts, so a run that is repeated finds the release it made.
+        """
+        store = ReleaseStore(self.workspace.releases)
+        parts = ReleaseParts(encoder=encoder, scene=scene, models=models)
+        release_id = f"{self.as_of:%Y%m%d}-{_digest(encoder.name, scene.name, models.name, parent)}"
+        if release_id in {info.release_id for info in store.list()}:
+            log.info("release_reused", release=release_id)
+            return release_id
+        users = [user for user in self.users(self.as_of) if len(user.items)]
+        write_release(
+            store,
+            release_id,
+            parts,
+            tasks=self.tasks,
+            workspace_file=self.workspace.file,
+            plan=self.plan,
+            parent=parent,
+            warm_up=users[:: max(1, len(users) // _WARM_UP_USERS)][:_WARM_UP_USERS],
+        )
+        return release_id
+
+
+def refresh_tables(workspace: Workspace, steps: StepStore) -> Path:
+    """Return the tables step of the source as it is now, its positions continuing those of the last refresh."""
+    pointer = workspace.tables / _LATEST
+    mark = fingerprint(workspace.config.source, workspace.folder)
+    logged = EventLog(workspace.event_log).read()
+    key: list[KeyPart] = [mark, logged.height, workspace.config_hash("source", "validation"), source_hash("features")]
+    previous: Path | None = None
+    if pointer.exists():
+        latest = json.loads(pointer.read_bytes())
+        previous = steps.root / latest["step"]
+        if latest["key"] == _digest(*key) and (previous / f"{EVENTS_TABLE}.parquet").exists():
+            log.info("tables_unchanged", step=previous.name)
+            return previous
+        if not (previous / f"{EVENTS_TABLE}.parquet").exists():
+            previous = None
+    earlier: Tables | None = None if previous is None else read_tables(previous)
+    folder = steps.run(
+        "tables",
+        [*key, *([] if previous is None else [previous])],
+        lambda out: build_tables(
+            out, workspace.config.source, workspace.folder, logged, earlier, workspace.config.validation
+        ),
+    )
+    workspace.tables.mkdir(parents=True, exist_ok=True)
+    write_atomic(pointer, json.dumps({"step": folder.name, "key": _digest(*key)}).encode())
+    return folder
+
+
+def load_data(workspace: Workspace, tables: Path, before: datetime | None) -> Data:
+    """Return the stored tables; events at or after `before` are left out."""
+    config = workspace.config
+    return Data.load(tables, before=before, features=config.features, texts=config.texts, eligibility=config.eligible)
+
+
+def feature_store(workspace: Workspace, settings: Settings) -> FeatureStore:
+    """Return the workspace's feature store."""
+    return FeatureStore(workspace.feast, settings)
+
+
+def _identity(folder: Path) -> KeyPart:
+    """Return what tells a folder from others: a step's name carries its hash, a release's part goes by the release."""
+    return folder if (folder / STEP_FILE).is_file() else f"{folder.parent.name}/{folder.name}"
+
+
+def _digest(*parts: object) -> str:
+    return hashlib.sha256(json.dumps([str(part) for part in parts]).encode()).hexdigest()[:12]

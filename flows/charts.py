@@ -1,0 +1,162 @@
+"""Plots of a report as inline SVG that follows the page's colours, light or dark.
+
+Matplotlib writes colours into each element's style; each chart is drawn in stand-in colours, which are then replaced by
+the page's CSS variables. Text stays text, in the page's font. Figures are drawn without pyplot, so no state is shared.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import cycle
+from typing import Any, Final, Literal
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Canvas
+from matplotlib.ticker import LogLocator, StrMethodFormatter
+
+from flows.report import Curve, Figure, RankingTable, StageRecord, TaskScores, TrainingRun
+
+# Stand-in colour -> CSS variable of templates/report.html. Odd values, so that nothing else in the SVG equals one.
+INK: Final = "#010203"
+MUTED: Final = "#040506"
+GRID: Final = "#070809"
+ACCENT: Final = "#0a0b0c"
+QUIET: Final = "#0d0e0f"
+SERIES: Final = ("#131415", "#161718", "#191a1b", "#1c1d1e", "#1f2021", "#222324")
+VARIABLES: Final = {
+    INK: "--ink", MUTED: "--muted", GRID: "--grid", ACCENT: "--accent", QUIET: "--quiet",
+    **{colour: f"--series-{position}" for position, colour in enumerate(SERIES)},
+}  # fmt: skip
+
+# Inches at 72 dots: 430 px, so a chart is near its own size both on a phone and in the two-column layout.
+WIDTH: Final = 6.0
+# Any: matplotlib types the keys as one Literal of all its settings.
+STYLE: Final[dict[Any, Any]] = {
+    "svg.fonttype": "none", "svg.hashsalt": "polyrank", "text.parse_math": False,
+    "font.family": "sans-serif", "font.size": 11.5,
+    "text.color": INK, "axes.labelcolor": MUTED, "axes.edgecolor": GRID, "xtick.color": MUTED, "ytick.color": INK,
+    "axes.spines.top": False, "axes.spines.right": False, "grid.color": GRID, "grid.linewidth": 0.8,
+    "xtick.major.size": 0.0, "ytick.major.size": 0.0, "legend.frameon": False, "legend.labelcolor": INK,
+}  # fmt: skip
+
+
+def ranking_bars(table: RankingTable) -> str:
+    """Return NDCG@k of each scorer as horizontal bars with intervals; the shipped scorer stands out."""
+    rows = list(reversed(table.scorers))
+    with _chart(height=0.6 + 0.34 * len(rows)) as (canvas, axes):
+        for position, row in enumerate(rows):
+            colour = ACCENT if row.scorer == table.shipped else SERIES[1] if row.group == "stage" else QUIET
+            axes.barh(position, row.ndcg.value, height=0.66, color=colour)
+            _interval(axes, row.ndcg, position)
+        axes.set_yticks(range(len(rows)), [row.scorer for row in rows])
+        axes.set_xlabel(f"NDCG@{table.k}")
+        axes.set_xlim(left=0)
+        _plain(axes, "x")
+    return _svg(canvas, f"NDCG@{table.k} by scorer, {table.title}")
+
+
+def reliability(scores: Sequence[TaskScores]) -> str:
+    """Return one task's reliability curves, predicted against observed, one line per scorer.
+
+    Both axes are logarithmic when the positives are rare: on a linear scale every bin of a 1% task sits in the corner.
+    """
+    with _chart(height=3.8) as (canvas, axes):
+        points = [(bin_.predicted, bin_.observed) for row in scores for bin_ in row.reliability]
+        positive = [value for pair in points for value in pair if value > 0]
+        rare = bool(positive) and sorted(value for value, _ in points)[len(points) // 2] < 0.05
+        low, high = (min(positive) * 0.7, min(1.0, max(positive) * 1.4)) if rare else (0.0, _ceiling(positive))
+        axes.plot([low, high], [low, high], color=MUTED, linewidth=1, linestyle=(0, (4, 4)), label="calibrated")
+        for colour, row in zip(cycle(SERIES), scores, strict=False):
+            bins = [bin_ for bin_ in row.reliability if not rare or min(bin_.predicted, bin_.observed) > 0]
+            predicted, observed = [bin_.predicted for bin_ in bins], [bin_.observed for bin_ in bins]
+            axes.plot(predicted, observed, color=colour, linewidth=1.8, marker="o", markersize=4, label=row.scorer)
+        if rare:
+            axes.set(xscale="log", yscale="log")
+            for axis in (axes.xaxis, axes.yaxis):
+                axis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
+                axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axes.set(xlabel="predicted probability", ylabel="observed share", xlim=(low, high), ylim=(low, high))
+        axes.minorticks_off()
+        _plain(axes, "both")
+        axes.legend(loc="upper left", fontsize=10)
+    return _svg(canvas, f"Reliability of {scores[0].task}")
+
+
+def training_curves(run: TrainingRun) -> str:
+    """Return the losses by step, with the kept step marked."""
+    with _chart(height=3.2) as (canvas, axes):
+        for colour, curve in zip(cycle(SERIES), run.curves, strict=False):
+            axes.plot(
+                curve.steps,
+                curve.losses,
+                color=colour,
+                linewidth=1.8,
+                label=curve.name,
+                marker=_marker(curve),
+                markersize=4,
+            )
+        if run.best_step is not None:
+            axes.axvline(run.best_step, color=MUTED, linewidth=1, linestyle=(0, (4, 4)), label="kept")
+        axes.set(xlabel="step", ylabel=run.measure)
+        _plain(axes, "both")
+        axes.legend(loc="best", fontsize=10)
+    return _svg(canvas, "Encoder training loss by step")
+
+
+def stage_bars(stages: Sequence[StageRecord]) -> str:
+    """Return the time of each stage as horizontal bars, in the order they ran; reused ones are pale."""
+    rows = list(reversed(stages))
+    with _chart(height=0.6 + 0.34 * len(rows)) as (canvas, axes):
+        colours = [QUIET if row.reused else SERIES[0] for row in rows]
+        axes.barh(range(len(rows)), [row.seconds for row in rows], height=0.66, color=colours)
+        axes.set_yticks(range(len(rows)), [row.name for row in rows])
+        axes.set_xlabel("seconds")
+        _plain(axes, "x")
+    return _svg(canvas, "Seconds of each stage")
+
+
+def _interval(axes: Axes, figure: Figure, position: int) -> None:
+    if figure.low is None or figure.high is None:
+        return
+    axes.plot([figure.low, figure.high], [position, position], color=INK, linewidth=1.4, solid_capstyle="butt")
+
+
+def _marker(curve: Curve) -> str:
+    # A validation curve has a few points only, which a bare line would hide.
+    return "o" if len(curve.steps) <= 12 else ""
+
+
+def _ceiling(values: Iterable[float]) -> float:
+    return min(1.0, max(values, default=1.0) * 1.08)
+
+
+def _plain(axes: Axes, grid: Literal["x", "both"]) -> None:
+    axes.set_axisbelow(True)
+    axes.grid(visible=True, axis=grid)
+    for side in ("left", "bottom"):
+        axes.spines[side].set_visible(side == "left")
+
+
+@contextmanager
+def _chart(height: float) -> Iterator[tuple[Canvas, Axes]]:
+    with mpl.rc_context(STYLE):
+        canvas = Canvas(figsize=(WIDTH, height), layout="constrained")
+        yield canvas, canvas.add_subplot()
+
+
+def _svg(canvas: Canvas, label: str) -> str:
+    """Return the drawing as an `<svg>` element without prologue, date or fixed size, in CSS variables."""
+    buffer = io.StringIO()
+    with mpl.rc_context(STYLE):
+        canvas.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    head, body = text.split(">", 1)
+    view_box = head[head.index('viewBox="') :].split('"')[1]
+    for colour, variable in VARIABLES.items():
+        body = body.replace(colour, f"var({variable})")
+    accessible = label.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
+    return f'<svg viewBox="{view_box}" role="img" aria-label="{accessible}" xmlns:xlink="http://www.w3.org/1999/xlink">{body}'

@@ -1,0 +1,249 @@
+"""What a person sees in the terminal: a line per stage with its time, and the report's figures as tables.
+
+On a terminal a running stage shows a spinner with its elapsed seconds; in a pipe or in CI there are plain lines only.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.live import Live
+from rich.markup import escape
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
+
+from flows.report import ExampleUser, Figure, RankingTable, Report
+from flows.words import format_bytes, format_day, format_figure, format_interval, format_seconds, format_signed
+from infra.releases import ReleaseInfo
+
+_VERDICTS = {"above": "[green]better[/]", "below": "[red]worse[/]", "level": "[dim]undecided[/]"}
+_WORTH = {"above": "[green]helps[/]", "below": "[red]harms[/]", "level": "[dim]no gain shown[/]"}
+
+
+@dataclass
+class StageNote:
+    """What a stage wants said beside its name once it has ended ("reused", "24,480 items")."""
+
+    text: str = ""
+
+
+class Stages:
+    """Prints one line for each stage as it ends; nested stages print theirs indented.
+
+    Args:
+        console: where to print.
+        spinner: draw one on a terminal; off where a stage draws a display of its own, since only one can be live.
+    """
+
+    def __init__(self, console: Console, *, spinner: bool = True) -> None:
+        self._console = console
+        self._spinner = spinner and console.is_terminal
+        self._depth = 0
+
+    def done(self, name: str, words: str) -> None:
+        """Print the line of a stage that had nothing to do."""
+        self._console.print(f"{'  ' * self._depth}[green]✓[/] {escape(name)} [dim]{escape(words)}[/]", highlight=False)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[StageNote]:
+        """Show `name` while the body runs, then its time and note; an exception passes after a line that says so."""
+        note, started, indent = StageNote(), time.perf_counter(), "  " * self._depth
+        if not self._spinner:
+            self._console.print(f"{indent}[dim]... {escape(name)}[/]", highlight=False)
+        self._depth += 1
+        mark = "[red]✗[/]"
+        try:
+            with self._live(f"{indent}{name}"):
+                yield note
+            mark = "[green]✓[/]"
+        finally:
+            self._depth -= 1
+            words = f" [dim]{escape(note.text)}[/]" if note.text else ""
+            took = format_seconds(time.perf_counter() - started)
+            self._console.print(f"{indent}{mark} {escape(name)}{words} [cyan]{took}[/]", highlight=False)
+
+    def _live(self, label: str) -> AbstractContextManager[object]:
+        # Rich allows one live display; only the outermost stage, in the main thread, draws it.
+        outermost = self._depth == 1 and threading.current_thread() is threading.main_thread()
+        if not (self._spinner and outermost):
+            return nullcontext()
+        return Live(_Running(label), console=self._console, refresh_per_second=8, transient=True)
+
+
+class _Running:
+    """A spinner, the stage's name and its elapsed seconds, drawn anew at each refresh."""
+
+    def __init__(self, label: str) -> None:
+        self._label = label
+        self._spinner = Spinner("dots")
+        self._started = time.perf_counter()
+
+    def __rich__(self) -> Table:
+        line = Table.grid(padding=(0, 1))
+        line.add_row(
+            self._spinner, self._label, Text(format_seconds(time.perf_counter() - self._started), style="cyan")
+        )
+        return line
+
+
+def render_console(report: Report, console: Console | None = None) -> None:
+    """Print the report's sections as tables; the same figures as the HTML page."""
+    console = console or Console()
+    console.rule(f"[bold]{escape(report.title)}")
+    console.print(
+        f"release [bold]{escape(report.release_id)}[/] of workspace [bold]{escape(report.workspace)}[/], "
+        f"as of {format_day(report.as_of)}",
+        highlight=False,
+    )
+    if report.note:
+        console.print(f"[yellow]{escape(report.note)}[/]", highlight=False)
+    for ranking in report.rankings:
+        console.print(_ranking(ranking))
+        if ranking.differences:
+            console.print(_differences(ranking))
+    for table in (_tasks(report), _ablation(report), _index(report), _time_plan(report), _validation(report)):
+        if table.row_count:
+            console.print(table)
+    for user in report.examples:
+        console.print(_example(user))
+    if report.stages:
+        console.print(_stages(report))
+    if report.next_commands:
+        console.print("\n[bold]Try next[/]")
+        for row in report.next_commands:
+            # No wrapping: a command is there to be copied.
+            console.print(f"  [cyan]{escape(row.command)}[/]", soft_wrap=True, highlight=False)
+            console.print(f"    [dim]{escape(row.purpose)}[/]", soft_wrap=True, highlight=False)
+
+
+def releases_table(releases: Sequence[ReleaseInfo]) -> Table:
+    """Return releases as a table, the current one marked."""
+    table = simple_table("", "", "release", "as of", "written", "made from", "size", right=frozenset({"size"}))
+    for row in releases:
+        mark = "[green]● current[/]" if row.current else "[dim]previous[/]" if row.previous else ""
+        as_of = format_day(row.as_of) if row.as_of else ""
+        cells = (escape(row.release_id), as_of, format_day(row.created_at), escape(row.parent or ""))
+        table.add_row(mark, *cells, format_bytes(row.total_bytes), style="bold" if row.current else "")
+    return table
+
+
+def simple_table(title: str, *columns: str, right: frozenset[str] = frozenset()) -> Table:
+    """Return an empty table in the house's look.
+
+    Args:
+        title: its title.
+        columns: headings.
+        right: headings of number columns, set flush right and never wrapped.
+    """
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, header_style="dim", pad_edge=False)
+    for column in columns:
+        number = column in right
+        table.add_column(column, justify="right" if number else "left", no_wrap=number)
+    return table
+
+
+def _value(figure: Figure | None, digits: int = 4) -> str:
+    interval = format_interval(figure, digits)
+    return format_figure(figure, digits) + (f" [dim]{interval}[/]" if interval else "")
+
+
+def _ranking(ranking: RankingTable) -> Table:
+    numbers = (f"NDCG@{ranking.k}", f"Recall@{ranking.k}", "MRR", "coverage")
+    table = simple_table(f"\nRanking, {escape(ranking.title)}", "scorer", *numbers, right=frozenset(numbers))
+    for row in ranking.scorers:
+        cells = (_value(row.ndcg), format_figure(row.recall), format_figure(row.mrr), format_figure(row.coverage, 3))
+        table.add_row(escape(row.scorer), *cells, style="bold green" if row.scorer == ranking.shipped else "")
+    return table
+
+
+def _differences(ranking: RankingTable) -> Table:
+    table = simple_table(
+        "", "difference over the same users", "against", "metric", "value", "verdict", right=frozenset({"value"})
+    )
+    for row in ranking.differences:
+        value = f"{format_signed(row.difference)} [dim]{format_interval(row.difference)}[/]"
+        table.add_row(
+            escape(row.scorer), escape(row.baseline), escape(row.metric), value, _VERDICTS[row.difference.verdict]
+        )
+    return table
+
+
+def _tasks(report: Report) -> Table:
+    numbers = ("AUC", "log loss", "calibration", "ECE", "rows", "positive")
+    table = simple_table("\nTasks, held-out rows", "task", "scorer", *numbers, right=frozenset(numbers))
+    for name in report.task_names:
+        for position, row in enumerate(row for row in report.tasks if row.task == name):
+            table.add_row(
+                escape(name) if position == 0 else "",
+                escape(row.scorer),
+                _value(row.auc),
+                _value(row.log_loss),
+                format_figure(row.calibration, 3),
+                format_figure(row.ece),
+                f"{row.n:,}",
+                f"{row.positives:,}",
+            )
+    return table
+
+
+def _ablation(report: Report) -> Table:
+    numbers = ("alone", "left out", "whole blend", "worth")
+    table = simple_table(
+        "\nWhat each family is worth, log loss", "task", "family", *numbers, "verdict", right=frozenset(numbers)
+    )
+    for row in report.ablation:
+        figures = (format_figure(each, 5) for each in (row.alone, row.without, row.full))
+        worth = f"{format_signed(row.worth, 5)} [dim]{format_interval(row.worth, 5)}[/]"
+        verdict = _WORTH[row.worth.verdict] if row.worth else ""
+        table.add_row(escape(row.task), escape(row.family), *figures, worth, verdict)
+    return table
+
+
+def _index(report: Report) -> Table:
+    numbers = ("k", "recall", "ms a query")
+    table = simple_table("\nIndex against exact search", "index", *numbers, right=frozenset(numbers))
+    for row in report.index:
+        table.add_row(escape(row.kind), str(row.k), _value(row.recall), format_figure(row.query_ms, 2))
+    return table
+
+
+def _time_plan(report: Report) -> Table:
+    table = simple_table("\nWhat was known when", "used for", "features before", "labels until")
+    for row in report.time_plan:
+        table.add_row(escape(row.role), format_day(row.cut), format_day(row.end))
+    return table
+
+
+def _validation(report: Report) -> Table:
+    table = simple_table("\nData at the door", "table", "column", "rule", "action", "rows", right=frozenset({"rows"}))
+    for row in report.validation:
+        table.add_row(*(escape(cell) for cell in (row.table, row.column, row.rule, row.action)), f"{row.count:,}")
+    return table
+
+
+def _example(user: ExampleUser) -> Table:
+    heading = f"\nUser {escape(user.user_id)}" + (f" [not bold]{escape(user.summary)}[/]" if user.summary else "")
+    if user.recent:
+        heading += f"\n[not bold dim]lately: {escape(', '.join(user.recent))}[/]"
+    table = simple_table(heading, "", "item", "score", "probabilities", "why", right=frozenset({"score"}))
+    for position, pick in enumerate(user.recommendations, start=1):
+        tasks = ", ".join(f"{name} {probability:.0%}" for name, probability in pick.tasks.items())
+        why = "; ".join(part for part in (pick.reason, "+".join(pick.sources)) if part)
+        bought = " [green]✓ bought[/]" if pick.hit else ""
+        table.add_row(str(position), escape(pick.title) + bought, f"{pick.score:.3f}", escape(tasks), escape(why))
+    return table
+
+
+def _stages(report: Report) -> Table:
+    table = simple_table("\nStages", "stage", "time", "peak memory", "", right=frozenset({"time", "peak memory"}))
+    for row in report.stages:
+        size, reused = format_bytes(row.peak_rss_bytes), "[dim]reused[/]" if row.reused else ""
+        table.add_row(("  " if row.inside else "") + escape(row.name), format_seconds(row.seconds), size, reused)
+    table.add_row("[bold]sum[/]", f"[bold]{format_seconds(report.total_seconds.total_seconds())}[/]", "", "")
+    return table

@@ -1,0 +1,115 @@
+"""The gate before publishing: what a release's report must show, declared in the workspace."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from flows.report import RankingTable, Report
+from infra.errors import ConflictError
+
+
+class GateError(ConflictError):
+    """The release may not be published: its report misses what the workspace asks for."""
+
+    title: ClassVar[str] = "Gate refused"
+
+
+class GateConfig(BaseModel):
+    """What publishing asks of the report; left empty, nothing.
+
+    Attributes:
+        not_worse_than: scorers that the shipped order must not be shown to be worse than on any item space where they
+            are compared (the interval of the paired difference may include zero).
+        better_than: scorers that it must be shown to be better than on the first item space.
+        min_ndcg: least NDCG@k of the shipped order on the first item space.
+        min_auc: task -> least AUC of its last scorer in the report, the blend.
+        min_index_recall: least recall of the index against exact search.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    not_worse_than: tuple[str, ...] = ()
+    better_than: tuple[str, ...] = ()
+    min_ndcg: float | None = Field(default=None, ge=0, le=1)
+    min_auc: dict[str, float] = Field(default_factory=dict)
+    min_index_recall: float | None = Field(default=None, ge=0, le=1)
+
+    @property
+    def asks(self) -> bool:
+        """Whether publishing needs a report at all."""
+        return self != GateConfig()
+
+    def refusals(self, report: Report) -> list[str]:
+        """Return why the report does not pass, one sentence each; empty when it does.
+
+        What a rule needs and the report lacks is a refusal too: an unmeasured release is not a good one.
+        """
+        found = [_compared(name, report.rankings[:1], worse_only=False) for name in self.better_than]
+        found += [_compared(name, report.rankings, worse_only=True) for name in self.not_worse_than]
+        if self.min_ndcg is not None:
+            found.append(_ndcg(report, self.min_ndcg))
+        found += [_auc(report, task, least) for task, least in self.min_auc.items()]
+        if self.min_index_recall is not None:
+            found.append(_recall(report, self.min_index_recall))
+        return [reason for reason in found if reason]
+
+    def check(self, report: Report) -> None:
+        """Check a report.
+
+        Raises:
+            GateError: every reason, one a line.
+        """
+        reasons = self.refusals(report)
+        if reasons:
+            listing = "\n".join(f"  {reason}" for reason in reasons)
+            raise GateError(f"release {report.release_id} does not pass the workspace's gate:\n{listing}")
+
+
+def _compared(name: str, tables: tuple[RankingTable, ...], *, worse_only: bool) -> str | None:
+    rows = [
+        (table, row)
+        for table in tables
+        for row in table.differences
+        if row.scorer == table.shipped and row.baseline == name
+    ]
+    if not rows:
+        return f"expected a paired difference of the shipped order to {name!r}, found none in the report"
+    for table, row in rows:
+        verdict = row.difference.verdict
+        if verdict == "below" or (verdict == "level" and not worse_only):
+            wanted = "not worse than" if worse_only else "better than"
+            figure = row.difference
+            return (
+                f"{table.title}: expected {table.shipped} {wanted} {name}, found {row.metric} {figure.value:+.4f} "
+                f"with interval {figure.low} to {figure.high}"
+            )
+    return None
+
+
+def _ndcg(report: Report, least: float) -> str | None:
+    if not report.rankings:
+        return f"expected NDCG of at least {least}, found no ranking in the report"
+    table = report.rankings[0]
+    value = next(row.ndcg.value for row in table.scorers if row.scorer == table.shipped)
+    if value >= least:
+        return None
+    return f"{table.title}: expected NDCG@{table.k} of at least {least}, found {value:.4f}"
+
+
+def _auc(report: Report, task: str, least: float) -> str | None:
+    rows = [row for row in report.tasks if row.task == task]
+    if not rows or rows[-1].auc is None:
+        return f"task {task}: expected an AUC of at least {least}, found none in the report"
+    value = rows[-1].auc.value
+    return None if value >= least else f"task {task}: expected an AUC of at least {least}, found {value:.4f}"
+
+
+def _recall(report: Report, least: float) -> str | None:
+    if not report.index:
+        return f"expected an index recall of at least {least}, found none in the report"
+    worst = min(report.index, key=lambda row: row.recall.value)
+    if worst.recall.value >= least:
+        return None
+    return f"index {worst.kind}: expected a recall of at least {least}, found {worst.recall.value:.4f}"

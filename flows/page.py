@@ -1,0 +1,85 @@
+"""The report as one HTML page without outside references: styles, plots and data all inside the file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import jinja2
+
+from flows import charts
+from flows.report import REPORT_HTML, REPORT_JSON, Figure, Report
+from flows.words import format_bytes, format_day, format_figure, format_interval, format_seconds, format_signed
+from infra.files import write_atomic
+
+
+class ReportPaths(NamedTuple):
+    """Where `write` left the report."""
+
+    json: Path
+    html: Path
+
+
+def write(report: Report, folder: Path) -> ReportPaths:
+    """Write `report.json` and `report.html` into a folder, each atomically.
+
+    Args:
+        report: what was found.
+        folder: created when missing.
+
+    Returns:
+        Both paths.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = ReportPaths(json=folder / REPORT_JSON, html=folder / REPORT_HTML)
+    write_atomic(paths.json, report.model_dump_json(indent=2).encode())
+    write_atomic(paths.html, render_page(report).encode())
+    return paths
+
+
+def render_page(report: Report) -> str:
+    """Return the page. Every text of the report is escaped: an item's title is data, never markup."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("flows", "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "figure": format_figure, "interval": format_interval, "signed": format_signed, "duration": format_seconds,
+        "size": format_bytes, "day": format_day, "best": best_value,
+    }  # fmt: skip
+    by_task = {name: [row for row in report.tasks if row.task == name] for name in report.task_names}
+    svg = {
+        "rankings": [charts.ranking_bars(table) for table in report.rankings],
+        "reliability": {
+            name: charts.reliability(rows) for name, rows in by_task.items() if any(row.reliability for row in rows)
+        },
+        "training": charts.training_curves(report.training) if report.training else None,
+        "stages": charts.stage_bars(report.stages) if report.stages else None,
+    }
+    plan = [
+        {"window": window, "left": left, "width": width}
+        for window, (left, width) in zip(report.time_plan, _spans(report), strict=True)
+    ]
+    return environment.get_template("report.html").render(report=report, by_task=by_task, svg=svg, plan=plan)
+
+
+def best_value(figures: Iterable[Figure | None], lowest: bool = False) -> float | None:
+    """Return the best value of a column, to set it in bold; None when all are undefined."""
+    values = [figure.value for figure in figures if figure is not None]
+    return (min if lowest else max)(values, default=None)
+
+
+def _spans(report: Report) -> list[tuple[float, float]]:
+    """Return left edge and width of each window as percent of the plan's whole span."""
+    if report.span is None:
+        return []
+    start, end = report.span
+    whole = (end - start).total_seconds() or 1.0
+    return [
+        (100 * (window.cut - start).total_seconds() / whole, 100 * (window.end - window.cut).total_seconds() / whole)
+        for window in report.time_plan
+    ]

@@ -1,0 +1,136 @@
+"""The refresh flows: features, model and index. Each Prefect task is one call of a plain function.
+
+Steps are resumed by `flows.steps`, not by Prefect's result cache: a step's folder is whole or absent whatever kills the
+process, and the next run finds it with or without the server that saw the first one.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+
+from flows.build import Build
+from flows.workspace import Workspace
+from infra.errors import ConflictError
+from infra.releases import ReleaseStore
+from infra.settings import Settings
+from retrieval.layout import COLLABORATIVE_DIR, ENCODER_DIR
+
+
+class NothingToRefreshError(ConflictError):
+    """An index is refreshed for a published release, and there is none."""
+
+    title = "Nothing to refresh"
+
+
+def start(folder: str, as_of: datetime | None) -> Build:
+    """Return the build of a workspace folder, its tables up to date."""
+    return Build.start(Workspace.load(folder), Settings(), as_of)
+
+
+@task(name="read and validate tables", cache_policy=NO_CACHE)
+def tables_task(folder: str, as_of: datetime | None) -> Build:
+    """Read the source where it changed."""
+    return start(folder, as_of)
+
+
+@task(name="compute features", cache_policy=NO_CACHE)
+def features_task(build: Build, cuts: tuple[datetime, ...]) -> None:
+    """Compute the frames of each cut and write them to the feature store."""
+    build.store_features(cuts)
+
+
+@task(name="materialise online", cache_policy=NO_CACHE)
+def materialise_task(build: Build) -> None:
+    """Bring every user's row online."""
+    build.materialise()
+
+
+@task(name="train encoder", cache_policy=NO_CACHE)
+def encoder_task(build: Build) -> Path:
+    """Train and export the encoder."""
+    return build.encoder()
+
+
+@task(name="build scene", cache_policy=NO_CACHE, task_run_name="build scene {cut:%Y-%m-%d}")
+def scene_task(build: Build, cut: datetime, encoder: Path, collaborative: Path | None = None) -> Path:
+    """Embed, index and fit collaborative filtering as of a cut."""
+    return build.scene(cut, encoder, collaborative)
+
+
+@task(name="fit ranking", cache_policy=NO_CACHE)
+def ranking_task(build: Build, encoder: Path) -> Path:
+    """Fit trees, blend and calibration."""
+    return build.models(encoder)
+
+
+@task(name="write release", cache_policy=NO_CACHE)
+def release_task(build: Build, encoder: Path, scene: Path, models: Path, parent: str | None = None) -> str:
+    """Write the release, or find the one that these parts made before."""
+    return build.release(encoder, scene, models, parent)
+
+
+@flow(name="refresh-features", validate_parameters=False)
+def refresh_features(folder: str, as_of: datetime | None = None) -> None:
+    """Read the source, compute features as of a time, and bring them to the offline and the online store.
+
+    Args:
+        folder: of the workspace.
+        as_of: see nothing at or after it; None takes all data.
+    """
+    build = tables_task(folder, as_of)
+    features_task(build, (build.as_of,))
+    materialise_task(build)
+
+
+@flow(name="refresh-model", validate_parameters=False)
+def refresh_model(folder: str, as_of: datetime | None = None) -> str:
+    """Train everything as of a time and write a release; it is not published.
+
+    Args:
+        folder: of the workspace.
+        as_of: see nothing at or after it; None takes all data.
+
+    Returns:
+        The release's id.
+    """
+    build = tables_task(folder, as_of)
+    features_task(build, (*build.plan.ranker, build.as_of))
+    encoder = encoder_task(build)
+    for cut in build.plan.ranker:
+        scene_task(build, cut, encoder)
+    scene = scene_task(build, build.as_of, encoder)
+    models = ranking_task(build, encoder)
+    return release_task(build, encoder, scene, models)
+
+
+@flow(name="refresh-index", validate_parameters=False)
+def refresh_index(folder: str, as_of: datetime | None = None) -> str:
+    """Write a release with the current release's models and new vectors, index and item snapshot.
+
+    Args:
+        folder: of the workspace.
+        as_of: see nothing at or after it; None takes all data.
+
+    Returns:
+        The release's id.
+
+    Raises:
+        NothingToRefreshError: no release is published.
+    """
+    build = tables_task(folder, as_of)
+    store = ReleaseStore(build.workspace.releases)
+    current = store.current()
+    if current is None:
+        raise NothingToRefreshError("expected a published release whose models to keep, found none; refresh the model")
+    parent = store.path(current)
+    features_task(build, (build.as_of,))
+    encoder = parent / ENCODER_DIR
+    scene = scene_task(build, build.as_of, encoder, parent / COLLABORATIVE_DIR)
+    return release_task(build, encoder, scene, parent, current)
+
+
+__all__ = ["refresh_features", "refresh_index", "refresh_model"]

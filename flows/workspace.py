@@ -1,0 +1,116 @@
+"""The workspace: one folder with one `polyrank.yaml`, composed of each component's own config.
+
+Choices of method stand here; URIs, ports, keys and timeouts are `infra.settings`. Everything that flows write lies
+below `.polyrank/` in the folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from features.rules import ValidationConfig
+from features.sources import SourceConfig
+from features.splits import SplitConfig
+from features.tasks import TaskSpec, check_tasks
+from features.texts import TextConfig
+from features.transforms import FeatureConfig
+from flows.document import DocumentError, parse_document, read_document
+from flows.folder import WorkspaceFolder
+from flows.gate import GateConfig
+from flows.stages.collaborative import CollaborativeConfig
+from flows.stages.data import EligibleConfig
+from infra.errors import InvalidInputError, unknown_name
+from ranking.fit import RankingConfig
+from retrieval.encoder.config import EncoderConfig
+from retrieval.engine import RetrievalConfig
+from retrieval.index import IndexConfig
+
+
+class WorkspaceConfig(BaseModel):
+    """The content of `polyrank.yaml`.
+
+    Attributes:
+        name: the workspace's name, as reports show it.
+        source: where items, users and events come from.
+        validation: what happens to rows that break a rule.
+        features: which events and columns the features are made of.
+        time: label windows and folds.
+        eligible: which items may be recommended.
+        texts: what the encoder reads of items and users.
+        tasks: what is learnt and served.
+        encoder: backbone and joint training.
+        index: the vector index.
+        collaborative: ALS and item-kNN.
+        candidates: sources and quotas of retrieval.
+        ranking: trees, blend, calibration, objectives and rules.
+        gate: what a report must show before its release is published.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(min_length=1)
+    source: SourceConfig
+    tasks: tuple[TaskSpec, ...] = Field(min_length=1)
+    validation: ValidationConfig = ValidationConfig()
+    features: FeatureConfig = FeatureConfig()
+    time: SplitConfig = SplitConfig()
+    eligible: EligibleConfig = EligibleConfig()
+    texts: TextConfig = TextConfig()
+    encoder: EncoderConfig = EncoderConfig()
+    index: IndexConfig = IndexConfig()
+    collaborative: CollaborativeConfig = CollaborativeConfig()
+    candidates: RetrievalConfig = RetrievalConfig()
+    ranking: RankingConfig = RankingConfig()
+    gate: GateConfig = GateConfig()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workspace(WorkspaceFolder):
+    """A workspace folder and its checked configuration.
+
+    Attributes:
+        config: the content of its file.
+    """
+
+    config: WorkspaceConfig
+
+    @classmethod
+    def load(cls, folder: Path | str) -> Self:
+        """Read and check `<folder>/polyrank.yaml`.
+
+        Raises:
+            DocumentNotFoundError: no such file.
+            DocumentError: not YAML, or content that the sections don't accept; lines, paths and nearest names given.
+        """
+        place = WorkspaceFolder.find(folder)
+        config = parse_document(read_document(place.file), WorkspaceConfig)
+        try:
+            check_tasks(config.tasks)
+            config.ranking.check(config.tasks)
+        except InvalidInputError as error:
+            raise DocumentError(f"{place.file}: {error}") from error
+        return cls(folder=place.folder, config=config)
+
+    def config_hash(self, *sections: str) -> str:
+        """Return a sha256 over sections of the config, defaults included: a step's key part.
+
+        Args:
+            sections: names of `WorkspaceConfig`'s fields.
+
+        Raises:
+            InvalidInputError: no section of that name.
+        """
+        content = {}
+        for section in sorted(set(sections)):
+            if section not in WorkspaceConfig.model_fields:
+                raise InvalidInputError(unknown_name("section", section, WorkspaceConfig.model_fields))
+            value = getattr(self.config, section)
+            parts = value if isinstance(value, tuple) else (value,)
+            content[section] = [part.model_dump(mode="json") if isinstance(part, BaseModel) else part for part in parts]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,84 @@
+"""The terminal's version: plain lines without a terminal, a spinner on one, every section of the report."""
+
+from __future__ import annotations
+
+import io
+import re
+
+import pytest
+from rich.console import Console
+
+from flows.console import Stages, render_console
+from flows.report import Report
+
+
+def plain_console(width: int = 160) -> tuple[Console, io.StringIO]:
+    out = io.StringIO()
+    return Console(file=out, width=width, color_system=None), out
+
+
+def test_plain_lines_without_a_terminal() -> None:
+    console, out = plain_console()
+    stages = Stages(console)
+    with stages.stage("features") as note:
+        note.text = "2,469 users [all]"
+        with stages.stage("history"):
+            pass
+    assert [re.sub(r"\d\.\d s", "N s", line) for line in out.getvalue().splitlines()] == [
+        "... features",
+        "  ... history",
+        "  ✓ history N s",
+        "✓ features 2,469 users [all] N s",
+    ]
+
+
+def test_failed_stage_says_so_and_the_error_passes() -> None:
+    console, out = plain_console()
+    stages = Stages(console)
+    with pytest.raises(KeyError), stages.stage("index"):
+        raise KeyError("x")
+    with stages.stage("again"):
+        pass
+    assert "✗ index" in out.getvalue()
+    assert "\n✓ again" in out.getvalue()  # the depth is back at the left margin
+
+
+def test_spinner_on_a_terminal_leaves_one_line_per_stage() -> None:
+    out = io.StringIO()
+    stages = Stages(Console(file=out, width=80, force_terminal=True, color_system=None))
+    with stages.stage("outer"), stages.stage("inner"):
+        pass
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", out.getvalue())
+    assert text.count("✓ outer") == 1
+    assert text.count("✓ inner") == 1
+
+
+def test_every_section_is_printed(sample_report: Report) -> None:
+    console, out = plain_console()
+    render_console(sample_report, console)
+    text = out.getvalue()
+    for heading in (
+        "Ranking, all eligible items", "Ranking, never bought before", "Tasks, held-out rows", "log loss",
+        "Index against exact search", "What was known when", "Data at the door", "User 1228", "Stages", "Try next",
+    ):  # fmt: skip
+        assert heading in text
+    assert "0.4203 0.4113 to 0.4293" in text
+    assert "+0.0145 0.0096 to 0.0194" in text
+    assert "<b>BREAD</b> & rolls ✓ bought" in text
+    assert "12,043" in text
+
+
+def test_narrow_terminal_keeps_numbers_and_commands_whole(sample_report: Report) -> None:
+    console, out = plain_console(width=80)
+    render_console(sample_report, console)
+    assert "polyrank serve -w workspaces/demo\n" in out.getvalue()
+    assert "0.4203" in out.getvalue()
+
+
+def test_brackets_in_a_title_are_text(sample_report: Report) -> None:
+    user = sample_report.examples[0]
+    pick = user.recommendations[0].model_copy(update={"title": "[red]MILK[/red] [/]"})
+    odd = user.model_copy(update={"recommendations": (pick,), "summary": "[bold]"})
+    console, out = plain_console()
+    render_console(sample_report.model_copy(update={"examples": (odd,)}), console)
+    assert "[red]MILK[/red] [/]" in out.getvalue()
