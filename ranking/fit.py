@@ -6,7 +6,7 @@ models fitted before it, so each score the blend reads is out of time. Calibrati
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -115,9 +115,15 @@ def fit_ranking(
     config.check(tasks)
     pairs = [task.name for task in pair_tasks(tasks) if task.name in newest.labels]
     users = [task.name for task in user_tasks(tasks) if task.name in newest.user_labels]
-    trees = _fit_trees({task: [rows.task_rows(task) for rows in older] for task in pairs}, config)
-    user_trees = _fit_trees({task: [rows.user_rows(task) for rows in older] for task in users}, config)
-    rank = fit_rank(join_rows([rows.task_rows(config.main_task) for rows in older]), config.rank)
+    trees: dict[str, lgb.Booster] = {}
+    user_trees: dict[str, lgb.Booster] = {}
+    for task in pairs:  # one task's rows at a time are copied out of the cuts
+        own = config.tasks.get(task, config.gbdt)
+        _fit_trees(task, join_rows([cut.task_rows(task, own) for cut in older]), own, trees)
+    for task in users:
+        rows = join_rows([cut.user_rows(task) for cut in older])
+        _fit_trees(task, rows, config.tasks.get(task, config.gbdt), user_trees)
+    rank = fit_rank(join_rows([cut.task_rows(config.main_task, config.rank) for cut in older]), config.rank)
     log.info("trees_fitted", tasks=[*trees, *user_trees], rank_trees=rank.num_trees())
     inputs = pair_inputs(trees, rank, newest.features, newest.signals, newest.applies)
     user_columns = user_inputs(user_trees, schema, newest.user_features, newest.user_logits)
@@ -213,7 +219,7 @@ def fit_ablations(
 def join_rows(parts: Sequence[TrainingRows]) -> TrainingRows:
     """Return rows of several cuts one after another; a user's list at each cut is a group of its own."""
     if len(parts) == 1:
-        return parts[0]  # a million rows of 60 features are 240 MB: not copied for nothing
+        return parts[0]
     offsets = np.cumsum([0, *(int(part.groups.max(initial=-1)) + 1 for part in parts)])
     return TrainingRows(
         names=parts[0].names,
@@ -226,16 +232,12 @@ def join_rows(parts: Sequence[TrainingRows]) -> TrainingRows:
     )
 
 
-def _fit_trees(parts: Mapping[str, list[TrainingRows]], config: RankingConfig) -> dict[str, lgb.Booster]:
-    fitted = {}
-    for task, cuts in parts.items():
-        rows = join_rows(cuts)
-        positives = int((rows.labels > 0).sum())
-        if min(positives, len(rows) - positives) < _LEAST_POSITIVES:
-            log.warning("trees_skipped", task=task, rows=len(rows), positives=positives, least=_LEAST_POSITIVES)
-            continue
-        fitted[task] = fit_binary(rows, config.tasks.get(task, config.gbdt))
-    return fitted
+def _fit_trees(task: str, rows: TrainingRows, config: GbdtConfig, trees: dict[str, lgb.Booster]) -> None:
+    positives = int((rows.labels > 0).sum())
+    if min(positives, len(rows) - positives) < _LEAST_POSITIVES:
+        log.warning("trees_skipped", task=task, rows=len(rows), positives=positives, least=_LEAST_POSITIVES)
+        return
+    trees[task] = fit_binary(rows, config)
 
 
 def _fit_task(

@@ -24,6 +24,8 @@ RawScores = npt.NDArray[np.float64]
 
 # LambdaRank looks at pairs whose better item lies in the first positions; twice the reported cut-off of 10 and some.
 _TRUNCATION: Final = 30
+# So many rows are no request's.
+_BULK: Final = 10_000
 
 
 class TrainingRowsError(InvalidInputError):
@@ -43,7 +45,7 @@ class GbdtConfig(BaseModel):
         lambda_l2: L2 penalty on leaf values.
         negative_rate: share of negatives kept; in a binary model each kept one weighs 1 / rate, so that the mean
             prediction stays the mean label.
-        holdout_share: share of users held out for early stopping where no later window is given.
+        holdout_share: share of users held out for early stopping.
         exclude: prefixes of feature names that the trees may not use, such as `signal_head_`.
         seed: of the sampling and of LightGBM.
         threads: for fitting; 0 takes all cores.
@@ -97,34 +99,30 @@ class TrainingRows:
         )
 
 
-def fit_binary(rows: TrainingRows, config: GbdtConfig, *, held_out: TrainingRows | None = None) -> lgb.Booster:
+def fit_binary(rows: TrainingRows, config: GbdtConfig) -> lgb.Booster:
     """Fit the log-odds of a positive label.
 
     Args:
-        rows: training rows; negatives are sampled at `config.negative_rate`.
-        config: how.
-        held_out: rows of a later window for early stopping; without them a share of the users is held out.
+        rows: training rows, their negatives already thinned and weighted (`thinned`).
+        config: how; a share of the users is held out for early stopping.
 
     Raises:
         TrainingRowsError: the labels hold a single class.
     """
-    train, stop = _split(rows, held_out, config)
+    train, stop = _split(rows, config)
     _require_both_classes(train, "binary GBDT")
-    sampled = sample_negatives(train, config.negative_rate, config.seed)
     parameters = {"objective": "binary", "metric": "binary_logloss"}
-    return _fit(_dataset(sampled), _dataset(stop) if len(stop) else None, rows.names, parameters, config)
+    return _fit(_dataset(train), _dataset(stop) if len(stop) else None, rows.names, parameters, config)
 
 
-def fit_rank(rows: TrainingRows, config: GbdtConfig, *, held_out: TrainingRows | None = None) -> lgb.Booster:
+def fit_rank(rows: TrainingRows, config: GbdtConfig) -> lgb.Booster:
     """Fit LambdaRank (Burges 2010) over each group's list; groups of one class teach no order and are left out.
 
     Raises:
         TrainingRowsError: no group holds both a positive and a negative.
     """
-    train, stop = _split(rows, held_out, config)
-    # All negatives of a list count alike, so those that are kept need no weight.
-    thinned = sample_negatives(train, config.negative_rate, config.seed)
-    train = replace(thinned, weights=np.ones_like(thinned.weights))
+    # All negatives of a list count alike, so those that were kept need no weight.
+    train, stop = _split(replace(rows, weights=np.ones_like(rows.weights)), config)
     train, stop = _mixed_groups(train), _mixed_groups(stop)
     _require_both_classes(train, "LambdaRank")
     parameters = {
@@ -136,15 +134,17 @@ def fit_rank(rows: TrainingRows, config: GbdtConfig, *, held_out: TrainingRows |
 
 
 def predict_raw(booster: lgb.Booster, features: Float32) -> RawScores:
-    """Return raw scores (log-odds of a binary model), float64 `[n]`, on one thread.
+    """Return raw scores (log-odds of a binary model), float64 `[n]`; a row's score doesn't depend on the others.
 
     Args:
-        booster: a loaded model; LightGBM's predictions may run from several threads at once.
+        booster: a loaded model; LightGBM's predictions may run from several threads at once. A request's rows run on
+            one thread, an evaluation's on all cores.
         features: float32 `[n, f]`, C-contiguous, columns as fitted.
     """
     if len(features) == 0:
         return np.empty(0)
-    return np.asarray(booster.predict(features, raw_score=True, num_threads=1), np.float64)
+    threads = 1 if len(features) < _BULK else 0
+    return np.asarray(booster.predict(features, raw_score=True, num_threads=threads), np.float64)
 
 
 def contributions(booster: lgb.Booster, features: Float32) -> RawScores:
@@ -167,26 +167,24 @@ def load(path: Path) -> lgb.Booster:
     return lgb.Booster(model_str=path.read_text())
 
 
-def sample_negatives(rows: TrainingRows, rate: float, seed: int) -> TrainingRows:
-    """Return all positives and each negative with probability `rate`, weighted by 1 / rate; order kept."""
-    if rate >= 1:
-        return rows
-    kept = (rows.labels > 0) | (np.random.default_rng(seed).random(len(rows)) < rate)
-    sampled = rows.take(kept)
-    weights = np.where(sampled.labels > 0, sampled.weights, sampled.weights / np.float32(rate))
-    return TrainingRows(
-        names=rows.names,
-        features=sampled.features,
-        labels=sampled.labels,
-        weights=weights.astype(np.float32),
-        groups=sampled.groups,
-    )
+def thinned(labels: Float32, rate: float, seed: int) -> tuple[npt.NDArray[np.intp], Float32]:
+    """Return the rows to train on, all positives and each negative with probability `rate`, and their weights.
+
+    Args:
+        labels: float32 `[m]`.
+        rate: share of negatives kept.
+        seed: of the draw.
+
+    Returns:
+        Ascending rows and float32 weights of the same length: 1 for a positive, 1 / rate for a negative.
+    """
+    kept = (labels > 0) | (np.random.default_rng(seed).random(len(labels)) < rate)
+    rows = np.flatnonzero(kept)
+    return rows, np.where(labels[rows] > 0, 1, 1 / rate).astype(np.float32)
 
 
-def _split(rows: TrainingRows, held_out: TrainingRows | None, config: GbdtConfig) -> tuple[TrainingRows, TrainingRows]:
+def _split(rows: TrainingRows, config: GbdtConfig) -> tuple[TrainingRows, TrainingRows]:
     """Return training rows and early-stopping rows: whole groups on one side or the other."""
-    if held_out is not None and len(held_out):
-        return rows, held_out
     groups = np.unique(rows.groups)
     count = max(1, round(len(groups) * config.holdout_share))
     chosen = np.random.default_rng(config.seed).permutation(groups)[:count]

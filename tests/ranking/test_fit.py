@@ -16,12 +16,15 @@ from ranking.signals import SignalSchema
 from retrieval.evaluate import auc
 
 SMALL = GbdtConfig(rounds=5)
+EVERY = GbdtConfig(negative_rate=1)
 
 
 def test_rows_carry_each_space(cut_rows: list[CutRows], cut_data: CutData) -> None:
     """Purchase on candidates that are products, repurchase on bought ones, coupons on exposed ones."""
     rows = cut_rows[1]
-    purchase, repurchase, coupon = (rows.task_rows(name) for name in ("purchase", "repurchase", "coupon_response"))
+    purchase, repurchase, coupon = (
+        rows.task_rows(name, EVERY) for name in ("purchase", "repurchase", "coupon_response")
+    )
     products = rows.items < 90
     candidates = sum((own < 90).sum() for own in cut_data.candidates)
     assert len(purchase) == candidates
@@ -37,7 +40,7 @@ def test_rows_carry_each_space(cut_rows: list[CutRows], cut_data: CutData) -> No
 
 
 def test_groups_of_cuts_stay_apart(cut_rows: list[CutRows]) -> None:
-    parts = [rows.task_rows("purchase") for rows in cut_rows[:2]]
+    parts = [rows.task_rows("purchase", EVERY) for rows in cut_rows[:2]]
     joined = join_rows(parts)
     assert len(np.unique(joined.groups)) == sum(len(np.unique(part.groups)) for part in parts)
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -34,17 +35,25 @@ def test_binary_finds_the_signal_and_keeps_the_mean() -> None:
     assert booster.feature_importance("gain")[0] > booster.feature_importance("gain")[1:].sum()
 
 
-def test_sampled_negatives_leave_the_mean_probability_alone() -> None:
+def test_thinned_negatives_leave_the_mean_probability_alone() -> None:
     """Kept with probability .25 and weighted by 4: the weight of all negatives stays in expectation."""
     rows, fresh = rows_of(20_000), rows_of(seed=1)
-    sampled = gbdt.sample_negatives(rows, 0.25, seed=0)
+    kept, weights = gbdt.thinned(rows.labels, 0.25, seed=0)
     negatives = int((rows.labels == 0).sum())
-    assert (sampled.labels > 0).sum() == (rows.labels > 0).sum()
+    assert (rows.labels[kept] > 0).sum() == (rows.labels > 0).sum()
+    assert set(weights[rows.labels[kept] > 0].tolist()) == {1.0}
     # 4 * Binomial(negatives, .25): standard deviation 4 * sqrt(.1875 negatives); five of them
-    assert abs(sampled.weights[sampled.labels == 0].sum() - negatives) < 5 * 4 * np.sqrt(0.1875 * negatives)
-    booster = fit_binary(rows, CONFIG.model_copy(update={"negative_rate": 0.25}))
+    assert abs(weights[rows.labels[kept] == 0].sum() - negatives) < 5 * 4 * np.sqrt(0.1875 * negatives)
+    booster = fit_binary(replace(rows.take(kept), weights=weights), CONFIG)
     probability = 1 / (1 + np.exp(-predict_raw(booster, fresh.features)))
     assert probability.mean() == pytest.approx(fresh.labels.mean(), abs=0.02)
+
+
+def test_no_thinning_keeps_every_row() -> None:
+    rows = rows_of(400)
+    kept, weights = gbdt.thinned(rows.labels, 1.0, seed=0)
+    assert kept.tolist() == list(range(400))
+    assert set(weights.tolist()) == {1.0}
 
 
 def test_shuffled_labels_teach_nothing() -> None:
@@ -64,13 +73,13 @@ def test_same_seed_same_model() -> None:
     assert fit_binary(rows, CONFIG).model_to_string() == fit_binary(rows, CONFIG).model_to_string()
 
 
-def test_early_stopping_on_a_later_window() -> None:
-    """A later window without any relation stops the model after its first trees."""
-    rows, later = rows_of(), rows_of(seed=1)
-    unrelated = TrainingRows(**{**vars(later), "labels": np.random.default_rng(0).permutation(later.labels)})
+def test_early_stopping_on_held_out_users() -> None:
+    """Labels without any relation to the features stop the model after its first trees."""
+    rows = rows_of()
+    unrelated = replace(rows, labels=np.random.default_rng(0).permutation(rows.labels))
     config = CONFIG.model_copy(update={"early_stopping_rounds": 5})
-    assert fit_binary(rows, config, held_out=unrelated).num_trees() < 15
-    assert fit_binary(rows, config, held_out=later).num_trees() > 15
+    assert fit_binary(unrelated, config).num_trees() < 15
+    assert fit_binary(rows, config).num_trees() > 15
 
 
 def test_excluded_features_are_never_split_on() -> None:
@@ -109,8 +118,9 @@ def test_saved_and_loaded_model_gives_the_same_scores(tmp_path: Path) -> None:
     assert predict_raw(loaded, rows.features).tobytes() == predict_raw(booster, rows.features).tobytes()
 
 
-def test_scores_do_not_depend_on_the_number_of_rows() -> None:
-    rows = rows_of(400)
+@pytest.mark.parametrize("n", [400, 12_000])  # a request's rows, and an evaluation's on all cores
+def test_scores_do_not_depend_on_the_number_of_rows(n: int) -> None:
+    rows = rows_of(n)
     booster = fit_binary(rows, CONFIG)
     whole = predict_raw(booster, rows.features)
     assert predict_raw(booster, rows.features[7:8])[0] == whole[7]
