@@ -50,6 +50,7 @@ class Ranked:
 class Scored:
     """A user's items in the caller's order, with everything the scores came from."""
 
+    items: Int32
     features: Float32
     signals: Signals
     inputs: BlendInputs
@@ -129,7 +130,11 @@ class Ranker:
         applies = self._spaces.applies(user, items)
         inputs = self.models.pair_inputs(features, signals, applies)
         return Scored(
-            features=features, signals=signals, inputs=inputs, tasks=self.models.probabilities(inputs, applies)
+            items=items,
+            features=features,
+            signals=signals,
+            inputs=inputs,
+            tasks=self.models.probabilities(inputs, applies),
         )
 
     def rank(
@@ -157,8 +162,25 @@ class Ranker:
         Raises:
             ObjectiveError: no such objective.
         """
-        weights = self.models.schema.objectives.weights(objective_name)
         scored = self.score(user, items)
+        return self.order(
+            user, scored, k=k, objective_name=objective_name, rules=rules, explain=explain, sources=sources
+        )
+
+    def order(
+        self,
+        user: UserFeatures,
+        scored: Scored,
+        *,
+        k: int | None = None,
+        objective_name: str | None = None,
+        rules: RerankConfig | None = None,
+        explain: bool = False,
+        sources: Sequence[Sequence[str]] | None = None,
+    ) -> Ranked:
+        """Return scored items by an objective, best first; arguments and errors as for `rank`."""
+        items = scored.items
+        weights = self.models.schema.objectives.weights(objective_name)
         scores = objective.score(scored.tasks, weights, len(items))
         order = objective.order(scores, items)
         rerank = self.models.schema.rerank if rules is None else rules

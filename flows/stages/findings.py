@@ -19,7 +19,7 @@ from flows.stages.data import Data
 from flows.stages.rank import Scene, scene_rows
 from flows.stages.rankings import held_out, ranking_tables
 from flows.stages.task_scores import ablation_rows, task_scores
-from ranking.blend import FAMILIES
+from ranking.blend import FAMILIES, BlendInputs
 from ranking.fit import labelled
 from ranking.ranker import Ranker
 from ranking.rows import CutRows
@@ -74,19 +74,19 @@ def measure(release: Path, window: Window, candidates: int) -> Findings:
     scene = Scene(cut=window.cut, folder=release, users=window.users)
     heads = Heads.load(release / ENCODER_DIR)
     rows = scene_rows(window.data, scene, heads, ranker.tasks, window.horizon, candidates)
+    pairs = ranker.models.pair_inputs(rows.features, rows.signals, rows.applies)
     hits = dict(zip(truth.positions.tolist(), truth.relevant, strict=True))
     return Findings(
         rankings=tuple(ranking_tables(ranker, window.users, truth)),
-        tasks=tuple(task_table(ranker, rows)),
-        ablation=tuple(_ablation(ranker, rows, release)),
+        tasks=tuple(task_table(ranker, rows, pairs)),
+        ablation=tuple(_ablation(ranker, rows, pairs, release)),
         index=(index_recall(retriever),),
         examples=tuple(_examples(ranker, window.users, hits)),
     )
 
 
-def task_table(ranker: Ranker, rows: CutRows) -> list[TaskScores]:
-    """Return every task's held-out figures for encoder head, trees and blend."""
-    pairs = ranker.models.pair_inputs(rows.features, rows.signals, rows.applies)
+def task_table(ranker: Ranker, rows: CutRows, pairs: BlendInputs) -> list[TaskScores]:
+    """Return every task's held-out figures for encoder head, trees and blend; `pairs` are the rows' blend inputs."""
     found: list[TaskScores | None] = []
     for task, served in ranker.models.probabilities(pairs, rows.applies).items():
         labels = labelled(rows, task)
@@ -133,12 +133,11 @@ def _scorers(
     return found
 
 
-def _ablation(ranker: Ranker, rows: CutRows, release: Path) -> list[AblationRow]:
+def _ablation(ranker: Ranker, rows: CutRows, inputs: BlendInputs, release: Path) -> list[AblationRow]:
     fitted = read_ablations(release)
     if not fitted:
         return []
     task = ranker.models.schema.main_task
-    inputs = ranker.models.pair_inputs(rows.features, rows.signals, rows.applies)
     probabilities = {name: one.probabilities(inputs) for name, one in fitted.items() if name != "all"}
     probabilities["full"] = ranker.models.probabilities(inputs, rows.applies)[task]
     return ablation_rows(task, labelled(rows, task), rows.users, probabilities, FAMILIES)

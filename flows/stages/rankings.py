@@ -127,7 +127,7 @@ def _orders(ranker: Ranker, asked: _Asked, rng: np.random.Generator) -> Iterator
         yield name, top_k(scores, _K, rng=rng, allowed=eligible), top_k(scores, _K, rng=rng, allowed=unbought)
     candidates = retriever.candidates(asked.user, _RETRIEVED).candidates.items
     scored = ranker.score(asked.user, candidates)
-    served = ranker.rank(asked.user, candidates, k=_SERVED).items
+    served = ranker.order(asked.user, scored, k=_SERVED).items
     for name, values in _stages(ranker, scored.inputs.names, scored.inputs.columns).items():
         order = candidates[np.lexsort((candidates, -values))]
         yield name, order[:_K], order[unbought[order]][:_K]
