@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 
@@ -149,12 +150,12 @@ class TaskBlend:
         Raises:
             BlendError: an input that the model was fitted on is absent.
         """
-        terms = self._terms(inputs)
-        families = [name.split("/")[0] for name in self.names]
-        parts = {
-            family: terms[:, [column for column, own in enumerate(families) if own == family]].sum(axis=1)
-            for family in FAMILIES
-        }
+        columns = _select(inputs, self.names)
+        fitted = self._fitted
+        # Terms are summed along the row, not by a matrix product: BLAS rounds by the number of rows, and an item's
+        # score must not depend on how many items were asked with it.
+        terms = np.where(np.isnan(columns), fitted.missing, (columns - fitted.mean) * fitted.slope)
+        parts = {family: terms[:, rows].sum(axis=1) for family, rows in fitted.families.items()}
         return parts | {BIAS: np.full(len(terms), self.bias)}
 
     def logits(self, inputs: BlendInputs) -> Float64:
@@ -166,16 +167,29 @@ class TaskBlend:
         parts = self.contributions(inputs)
         return parts[ENCODER] + parts[COLLABORATIVE] + parts[GBDT] + parts[BIAS]
 
-    def _terms(self, inputs: BlendInputs) -> Float64:
-        """Return each input's term, float64 `[n, inputs]`.
+    @cached_property
+    def _fitted(self) -> _Fitted:
+        """The numbers as arrays, converted once: a request's rows are few, and twenty conversions took as long."""
+        owners = [name.split("/")[0] for name in self.names]
+        return _Fitted(
+            mean=np.array(self.mean),
+            slope=np.array(self.weights) / np.array(self.scale),
+            missing=np.array(self.missing),
+            families={
+                family: np.array([column for column, owner in enumerate(owners) if owner == family], np.intp)
+                for family in FAMILIES
+            },
+        )
 
-        Terms are summed along the row, not by a matrix product: BLAS rounds by the number of rows, and an item's score
-        must not depend on how many items were asked with it.
-        """
-        columns = _select(inputs, self.names)
-        absent = np.isnan(columns)
-        standard = (columns - np.array(self.mean)) / np.array(self.scale)
-        return np.where(absent, np.array(self.missing), standard * np.array(self.weights))
+
+@dataclass(frozen=True, eq=False)
+class _Fitted:
+    """A model's numbers: float64 `[p]` each, and each family's columns."""
+
+    mean: Float64
+    slope: Float64
+    missing: Float64
+    families: Mapping[str, npt.NDArray[np.intp]]
 
 
 _SAVED: Final = TypeAdapter(dict[str, TaskBlend])
@@ -279,6 +293,8 @@ def curvature(parameters: Float64, design: Float64, labels: Float64, weights: Fl
 
 def _select(inputs: BlendInputs, names: Sequence[str]) -> Float64:
     """Return the named columns, float64 `[n, len(names)]`."""
+    if tuple(names) == inputs.names:
+        return inputs.columns.astype(np.float64)
     place = {name: column for column, name in enumerate(inputs.names)}
     absent = [name for name in names if name not in place]
     if absent:
