@@ -33,8 +33,8 @@ from flows.stages.encode import training_data
 from flows.stages.frames import read_frames, write_frames
 from flows.stages.rank import Scene, fit_models
 from flows.stages.release import ReleaseParts, write_release
-from flows.stages.scene import SceneConfig, build_scene, embed_items
-from flows.stages.tables import build_tables, fingerprint, logged_until
+from flows.stages.scene import SceneConfig, SceneParts, build_scene, embed_items
+from flows.stages.tables import build_tables, content_hash, fingerprint, logged_until
 from flows.steps import STEP_FILE, KeyPart, StepStore, source_hash
 from flows.workspace import Workspace
 from infra.files import write_atomic
@@ -98,6 +98,18 @@ class Build:
         assert isinstance(moment, datetime)
         return moment
 
+    @cached_property
+    def _seen(self) -> str:
+        """What every later step is made from: the catalogue, and the events before the as-of time.
+
+        Not the tables step's name: an event logged since then makes new tables, and leaves an earlier time as it was.
+        """
+        return content_hash(self._catalogue, self.data.events)
+
+    @cached_property
+    def _catalogue(self) -> str:
+        return content_hash(self.data.tables.items, self.data.tables.users)
+
     def _key(self, *sections: str, code: Sequence[str]) -> list[KeyPart]:
         return [self.workspace.config_hash(*sections), source_hash(*code)]
 
@@ -106,7 +118,7 @@ class Build:
         data = self.data
         return self.steps.run(
             "features",
-            [self.tables, cut, *self._key("features", code=["features"])],
+            [self._seen, cut, *self._key("features", code=["features"])],
             lambda out: write_frames(
                 out, compute(data.events, data.categories, cut, n_users=data.n_users, config=data.features)
             ),
@@ -127,6 +139,12 @@ class Build:
         ids = self.data.tables.users[USER_ID].to_list()
         return user_features(store.historical_users(ids, [cut] * len(ids)))
 
+    def item_stats(self, cut: datetime) -> pl.DataFrame:
+        """Return every item's statistics as of a cut, by Feast's point-in-time join, by item position."""
+        store = self.store_features([cut])
+        ids = self.data.tables.items[ITEM_ID]
+        return store.historical_items(ids, pl.repeat(cut, len(ids), dtype=pl.Datetime("us", "UTC"), eager=True))
+
     def materialise(self) -> None:
         """Bring the as-of features of every user to the online store, then those that events since have changed."""
         data, workspace = self.data, self.workspace
@@ -139,7 +157,7 @@ class Build:
     def encoder(self) -> Path:
         """Return the trained and exported encoder."""
         sections = ("features", "time", "eligible", "texts", "tasks", "encoder")
-        key = [self.tables, self.as_of, *self._key(*sections, code=["features", "retrieval.encoder"])]
+        key = [self._seen, self.as_of, *self._key(*sections, code=["features", "retrieval.encoder"])]
         cuts = (*self.plan.encoder_training, self.plan.encoder_validation)
         frames = {cut: self.frames(cut) for cut in cuts}
         return self.steps.run("encoder", key, lambda out: self._train(out, frames))
@@ -155,7 +173,7 @@ class Build:
         data = self.data
         return self.steps.run(
             "item_vectors",
-            [_identity(encoder), self.tables, self.workspace.config_hash("texts")],
+            [_identity(encoder), self._catalogue, self.workspace.config_hash("texts")],
             lambda out: embed_items(out, data, TextEncoder.load(encoder)),
         )
 
@@ -172,11 +190,14 @@ class Build:
                 out,
                 data,
                 cut,
-                frames=frames,
-                item_vectors=vectors,
-                encoder=TextEncoder.load(encoder),
-                config=SceneConfig(collaborative=config.collaborative, index=config.index, retrieval=config.candidates),
-                collaborative=collaborative,
+                SceneParts(
+                    frames=frames,
+                    item_stats=self.item_stats(cut),
+                    item_vectors=vectors,
+                    encoder=TextEncoder.load(encoder),
+                    collaborative=collaborative,
+                ),
+                SceneConfig(collaborative=config.collaborative, index=config.index, retrieval=config.candidates),
             ),
         )
 
@@ -233,19 +254,13 @@ class Build:
 
 def refresh_tables(workspace: Workspace, steps: StepStore) -> Path:
     """Return the tables step of the source as it is now, its positions continuing those of the last refresh."""
-    pointer = workspace.tables / _LATEST
     mark = fingerprint(workspace.config.source, workspace.folder)
     logged = EventLog(workspace.event_log).read()
     key: list[KeyPart] = [mark, logged.height, workspace.config_hash("source", "validation"), source_hash("features")]
-    previous: Path | None = None
-    if pointer.exists():
-        latest = json.loads(pointer.read_bytes())
-        previous = steps.root / latest["step"]
-        if latest["key"] == _digest(*key) and (previous / f"{EVENTS_TABLE}.parquet").exists():
-            log.info("tables_unchanged", step=previous.name)
-            return previous
-        if not (previous / f"{EVENTS_TABLE}.parquet").exists():
-            previous = None
+    previous = latest_tables(workspace)
+    if previous is not None and _latest(workspace)["key"] == _digest(*key):
+        log.info("tables_unchanged", step=previous.name)
+        return previous
     earlier: Tables | None = None if previous is None else read_tables(previous)
     folder = steps.run(
         "tables",
@@ -255,8 +270,22 @@ def refresh_tables(workspace: Workspace, steps: StepStore) -> Path:
         ),
     )
     workspace.tables.mkdir(parents=True, exist_ok=True)
-    write_atomic(pointer, json.dumps({"step": folder.name, "key": _digest(*key)}).encode())
+    pointer = json.dumps({"step": folder.name, "key": _digest(*key)})
+    write_atomic(workspace.tables / _LATEST, pointer.encode())
     return folder
+
+
+def latest_tables(workspace: Workspace) -> Path | None:
+    """Return the tables step of the last refresh, whose positions the next one continues; None before the first."""
+    if not (workspace.tables / _LATEST).exists():
+        return None
+    folder = workspace.runs / _latest(workspace)["step"]
+    return folder if (folder / f"{EVENTS_TABLE}.parquet").exists() else None
+
+
+def _latest(workspace: Workspace) -> dict[str, str]:
+    found: dict[str, str] = json.loads((workspace.tables / _LATEST).read_bytes())
+    return found
 
 
 def load_data(workspace: Workspace, tables: Path, before: datetime | None) -> Data:

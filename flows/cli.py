@@ -200,6 +200,25 @@ def releases(context: typer.Context, workspace: WorkspaceOption = None) -> None:
 
 
 @app.command()
+def prune(
+    context: typer.Context,
+    workspace: WorkspaceOption = None,
+    releases: Annotated[int, typer.Option(min=0, help="How many of the newest releases to keep.")] = 5,
+    unused_days: Annotated[
+        float, typer.Option("--unused-days", min=0, help="Remove steps that no run has used for so many days.")
+    ] = 14,
+) -> None:
+    """Make room: remove old releases and unused steps. The current release and the one before it always stay."""
+    folder = _checked(context, workspace)
+    from flows.prune import prune as run  # noqa: PLC0415 - see the top
+
+    removed = run(folder, releases=releases, unused_days=unused_days)
+    _say(f"removed {len(removed.releases)} releases and {len(removed.steps)} steps")
+    for name in (*removed.releases, *(step.name for step in removed.steps)):
+        _say(f"  {escape(name)}")
+
+
+@app.command()
 def evaluate(
     context: typer.Context,
     release: Annotated[str | None, typer.Argument(help="Its name.", show_default="the current one")] = None,

@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
@@ -117,17 +117,21 @@ class StepStore:
             self._reuse(target, label)
         return target
 
-    def prune(self, keep: int) -> list[Path]:
-        """Remove all but the `keep` most recently used steps of each name, and return what was removed."""
+    def prune(self, unused_since: datetime, keep: Collection[Path] = ()) -> list[Path]:
+        """Remove the steps that no run has built or reused since a time, and return their folders.
+
+        Args:
+            unused_since: aware.
+            keep: steps that stay whatever their age.
+        """
         clean_partial(self.root)
-        steps: dict[str, list[Path]] = {}
-        for folder in self.root.glob("*-*"):
-            if _complete(folder):
-                steps.setdefault(folder.name.rpartition("-")[0], []).append(folder)
-        removed = []
-        for folders in steps.values():
-            folders.sort(key=lambda folder: (folder / STEP_FILE).stat().st_mtime_ns, reverse=True)
-            removed += folders[keep:]
+        removed = [
+            folder
+            for folder in sorted(self.root.glob("*-*"))
+            if _complete(folder)
+            and folder not in keep
+            and (folder / STEP_FILE).stat().st_mtime < unused_since.timestamp()
+        ]
         for folder in removed:
             remove_directory(folder)
         return removed

@@ -21,7 +21,6 @@ from features.schema import CATEGORY, ITEM_ID, ITEM_STATS, USER_ID, Float32
 from flows.stages.collaborative import CollaborativeConfig, fit_collaborative
 from flows.stages.data import Data
 from flows.stages.encode import texts_of_users
-from flows.stages.frames import frame_path
 from infra.files import write_atomic
 from retrieval import layout
 from retrieval.collaborative import Collaborative
@@ -40,46 +39,52 @@ class SceneConfig:
     retrieval: RetrievalConfig
 
 
+@dataclass(frozen=True, kw_only=True)
+class SceneParts:
+    """What earlier steps made.
+
+    Attributes:
+        frames: folder of the cut's feature frames.
+        item_stats: one column per ITEM_STATS_COLUMNS, by item position, as of the cut.
+        item_vectors: folder that `embed_items` wrote.
+        encoder: for the users' texts as of the cut.
+        collaborative: folder of models fitted before, instead of fitting them; items since then are appended.
+    """
+
+    frames: Path
+    item_stats: pl.DataFrame
+    item_vectors: Path
+    encoder: TextEncoder
+    collaborative: Path | None = None
+
+
 def embed_items(out: Path, data: Data, encoder: TextEncoder) -> None:
     """Write float32 `[n_items, dim]` vectors of every item's text below `out`."""
     _save(out / layout.ITEM_VECTORS, encoder.encode(data.item_texts, "item"))
 
 
-def build_scene(
-    out: Path,
-    data: Data,
-    cut: datetime,
-    *,
-    frames: Path,
-    item_vectors: Path,
-    encoder: TextEncoder,
-    config: SceneConfig,
-    collaborative: Path | None = None,
-) -> None:
+def build_scene(out: Path, data: Data, cut: datetime, parts: SceneParts, config: SceneConfig) -> None:
     """Write the scene of a cut into `out`.
 
     Args:
         out: empty folder.
         data: the catalogue and events; those at or after the cut are not read.
         cut: the time.
-        frames: feature frames of the cut.
-        item_vectors: folder that `embed_items` wrote.
-        encoder: for the users' texts as of the cut.
+        parts: what earlier steps made.
         config: how.
-        collaborative: folder of models fitted before, instead of fitting them; items since then are appended.
     """
     eligible = data.eligible(cut)
-    _snapshot(data, cut, eligible, frames).save(out / layout.SNAPSHOT)
+    _snapshot(data, cut, eligible, parts.item_stats).save(out / layout.SNAPSHOT)
     (out / layout.VECTORS_DIR).mkdir(exist_ok=True)
-    os.link(item_vectors / layout.ITEM_VECTORS, out / layout.ITEM_VECTORS)
-    _embed_users(out, data, frames, encoder)
+    os.link(parts.item_vectors / layout.ITEM_VECTORS, out / layout.ITEM_VECTORS)
+    _embed_users(out, data, parts.frames, parts.encoder)
     vectors = np.load(out / layout.ITEM_VECTORS, mmap_mode="r", allow_pickle=False)
     positions = np.flatnonzero(eligible).astype(np.int32)
     VectorIndex.build(np.asarray(vectors), positions, config.index).save(out / layout.INDEX_DIR)
-    if collaborative is None:
+    if parts.collaborative is None:
         fit_collaborative(data.events, cut, eligible, data.n_users, data.features, config.collaborative, out)
     else:
-        Collaborative.load(collaborative).grown(data.n_items).save(out / layout.COLLABORATIVE_DIR)
+        Collaborative.load(parts.collaborative).grown(data.n_items).save(out / layout.COLLABORATIVE_DIR)
     write_atomic(out / layout.RETRIEVAL_CONFIG, config.retrieval.model_dump_json(indent=1).encode())
 
 
@@ -93,8 +98,7 @@ def link_tree(source: Path, target: Path, *, skip: Sequence[str] = ()) -> None:
             os.link(path, place)
 
 
-def _snapshot(data: Data, cut: datetime, eligible: np.ndarray, frames: Path) -> ItemSnapshot:
-    stats = pl.read_parquet(frame_path(frames, "item_stats"))
+def _snapshot(data: Data, cut: datetime, eligible: np.ndarray, stats: pl.DataFrame) -> ItemSnapshot:
     items = data.tables.items
     attributes = [name for name in items.columns if name not in (ITEM_ID, TITLE, *ITEM_STATS)]
     frame = items.select(ITEM_ID, *attributes).with_columns(

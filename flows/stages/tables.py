@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from datetime import UTC, datetime
@@ -43,6 +44,19 @@ def fingerprint(config: SourceConfig, base: Path) -> str:
             _files(sorted(base.glob(table.path) if not Path(table.path).is_absolute() else [Path(table.path)]))
         )
     return " ".join(parts)
+
+
+def content_hash(*parts: pl.DataFrame | str) -> str:
+    """Return a sha256 over frames, their rows in order (a row is a position), and over texts."""
+    digest = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, str):
+            digest.update(part.encode())
+            continue
+        rows = part.select(sorted(part.columns)).hash_rows(seed=0)
+        digest.update(json.dumps([(name, str(part.schema[name])) for name in sorted(part.columns)]).encode())
+        digest.update(rows.to_numpy().tobytes())
+    return digest.hexdigest()
 
 
 def build_tables(

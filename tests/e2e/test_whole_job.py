@@ -11,6 +11,7 @@ from pathlib import Path
 
 import httpx
 import numpy as np
+import polars as pl
 import pytest
 from journey import CUT, Built, Server, polyrank
 
@@ -66,7 +67,6 @@ def test_golden_rows_are_equal_offline_and_online(built: Built) -> None:
 
 
 def test_second_run_reuses_every_step(built: Built) -> None:
-    # Before any event is taken: a logged event changes the tables, and so every step after them.
     runs = built.folder / ".polyrank" / "runs"
     before = {path: path.stat().st_ino for path in runs.glob("*")}
     build = Build.start(Workspace.load(built.folder), Settings(), CUT)
@@ -116,6 +116,17 @@ def _tasks(server: Server, user_id: str, item_id: str) -> dict[str, float]:
     answer = httpx.post(f"{server.url}/v1/rank", json=body).raise_for_status().json()
     tasks: dict[str, float] = answer["items"][0]["tasks"]
     return tasks
+
+
+def test_a_later_event_leaves_the_release_of_an_earlier_time(built: Built) -> None:
+    """The event above is in the tables now; what was built as of a time before it is found, not built again."""
+    workspace = Workspace.load(built.folder)
+    build = Build.start(workspace, Settings(), CUT)
+    assert pl.read_parquet(build.tables / "events.parquet")["timestamp"].max() >= CUT
+    steps = set(workspace.runs.iterdir())
+    encoder = build.encoder()
+    assert build.release(encoder, build.scene(CUT, encoder), build.models(encoder)) == built.release_id
+    assert set(workspace.runs.iterdir()) == steps
 
 
 def test_unknown_user_and_text_query_are_answered(server: Server) -> None:

@@ -19,7 +19,7 @@ from flows.stages.data import Data, EligibleConfig
 from flows.stages.encode import training_data
 from flows.stages.frames import read_frames, write_frames
 from flows.stages.rankings import held_out
-from flows.stages.tables import with_logged
+from flows.stages.tables import content_hash, with_logged
 from flows.stages.task_scores import task_scores
 
 T = datetime(2017, 9, 4, tzinfo=UTC)
@@ -106,6 +106,18 @@ def test_logged_events_join_the_tables_and_unknown_items_are_counted() -> None:
     assert grown.users["user_id"].to_list() == ["ann", "bob"]
     assert finding.count == 1
     assert finding.action == "drop"
+
+
+def test_content_hash_knows_values_order_names_and_types() -> None:
+    frame = pl.DataFrame({"id": ["a", "b"], "n": [1, 2]})
+    one = content_hash(frame)
+    assert one == content_hash(frame.select("n", "id"))
+    others = [
+        frame.reverse(), frame.rename({"n": "m"}), frame.cast({"n": pl.Int32}), frame.head(1),
+        frame.with_columns(n=pl.lit(None, pl.Int64)),
+    ]  # fmt: skip
+    found = [one, content_hash(frame, "more"), *(content_hash(other) for other in others)]
+    assert len(set(found)) == len(found)
 
 
 def test_task_scores_by_hand() -> None:

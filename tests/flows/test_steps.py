@@ -144,17 +144,16 @@ def test_different_keys_have_different_folders(first: list[KeyPart], second: lis
     assert (store.path("a", first) == store.path("a", second)) == same
 
 
-def test_prune_keeps_the_most_recently_used_of_each_name(tmp_path: Path) -> None:
+def test_prune_removes_what_no_run_used(tmp_path: Path) -> None:
     store = StepStore(tmp_path)
     calls: list[str] = []
-    old, middle, new = (store.run("index", [n], builder(calls)) for n in range(3))
-    other = store.run("features", [0], builder(calls))
-    for age, folder in ((30, old), (20, middle), (10, new)):
-        moment = time.time() - age
+    again, unused, kept, fresh = (store.run("index", [n], builder(calls)) for n in range(4))
+    for folder in (again, unused, kept):
+        moment = time.time() - 3600
         os.utime(folder / STEP_FILE, (moment, moment))
-    StepStore(tmp_path).run("index", [0], builder(calls))  # a later run uses it again: now the newest
-    assert store.prune(keep=2) == [middle]
-    assert sorted(tmp_path.iterdir()) == sorted([old, new, other])
+    StepStore(tmp_path).run("index", [0], builder(calls))  # a later run reuses it
+    assert store.prune(datetime.now(UTC) - timedelta(minutes=1), keep=[kept]) == [unused]
+    assert sorted(tmp_path.iterdir()) == sorted([again, kept, fresh])
 
 
 def test_two_builders_of_one_step_both_succeed(tmp_path: Path) -> None:

@@ -1,0 +1,61 @@
+"""Pruning removes what is old, and never what a service, a rollback or the next refresh stands on."""
+
+from __future__ import annotations
+
+import os
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from flows.build import latest_tables, refresh_tables
+from flows.prune import prune
+from flows.steps import STEP_FILE, StepStore
+from flows.workspace import Workspace
+from infra.errors import InvalidInputError
+from infra.releases import ReleaseStore
+
+WORKSPACE = """\
+name: shop
+source:
+  type: tables
+  items: {type: csv, path: items.csv, text_columns: [item_id]}
+  events: {type: csv, path: events.csv, text_columns: [user_id, item_id]}
+texts: {title: "{title}", item: "{title}"}
+tasks:
+  - {name: purchase, kind: binary, on: pair, label: {type: event, event: purchase}}
+"""
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Workspace:
+    (tmp_path / "polyrank.yaml").write_text(WORKSPACE)
+    (tmp_path / "items.csv").write_text("item_id,title\n1,Milk\n2,Bread\n")
+    (tmp_path / "events.csv").write_text("user_id,item_id,event,timestamp\na,1,purchase,2020-01-01T00:00:00Z\n")
+    return Workspace.load(tmp_path)
+
+
+def test_old_releases_and_unused_steps_go(shop: Workspace) -> None:
+    steps = StepStore(shop.runs)
+    tables = refresh_tables(shop, steps)
+    used, unused = (steps.run("features", [n], lambda out: out.touch()) for n in range(2))
+    long_ago = time.time() - 20 * 86_400
+    for step in (tables, unused):
+        os.utime(step / STEP_FILE, (long_ago, long_ago))
+    store = ReleaseStore(shop.releases)
+    for name in ("a", "b", "c"):
+        with store.create(name, as_of=datetime(2020, 1, 1, tzinfo=UTC)) as writer:
+            (writer.path / "model").write_text(name)
+    store.publish("a")
+    removed = prune(str(shop.folder), releases=1, unused_days=14)
+    assert removed.releases == ("b",)  # a is in service, c the newest
+    assert removed.steps == (unused,)
+    assert used.is_dir()
+    # the next refresh still continues the positions of these tables, however old
+    assert latest_tables(shop) == tables
+
+
+def test_a_negative_age_is_refused(shop: Workspace) -> None:
+    with pytest.raises(InvalidInputError, match="unused days >= 0, found -1"):
+        prune(str(shop.folder), releases=1, unused_days=-1)
