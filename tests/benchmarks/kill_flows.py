@@ -1,9 +1,9 @@
 """SIGKILL at random moments of `refresh model` and `publish`: the current release loads, the next run finishes.
 
-usage: python tests/benchmarks/kill_flows.py -w WORKSPACE [--kills 6] [--as-of 2017-12-04]
+usage: python tests/benchmarks/kill_flows.py -w WORKSPACE [--kills 8] [--as-of 2017-11-27]
 
-Works on a copy of the workspace, so the original stays as it is. Steps that the copy finished are removed before each
-refresh, so that there is something to kill.
+Works on a copy of the workspace, so the original stays as it is. The copy forgets every step, tables and encoder
+included, so the kills fall on all of them: each run goes on from what the killed ones before it had finished.
 """
 
 from __future__ import annotations
@@ -35,12 +35,13 @@ def main() -> None:
         store = ReleaseStore(folder / ".polyrank" / "releases")
         before = store.current()
         assert before is not None, "expected a published release; `polyrank demo` makes one"
-        _forget(folder)
+        shutil.rmtree(folder / ".polyrank" / "runs")
         for number in range(arguments.kills):
             _killed(folder, ["refresh", "model", "--as-of", arguments.as_of], rng.uniform(2, arguments.longest))
             _loadable(store, before, f"refresh model, kill {number + 1}")
         _finish(folder, ["refresh", "model", "--as-of", arguments.as_of])
         newest = store.list()[0].release_id
+        assert newest != before, f"expected another release than the current one, found {newest}"
         for number in range(arguments.kills):
             _killed(folder, ["publish", newest], rng.uniform(0.5, 12))
             current = store.current()
@@ -48,13 +49,6 @@ def main() -> None:
             _loadable(store, current, f"publish, kill {number + 1}")
         _finish(folder, ["publish", newest])
         _loadable(store, newest, "after the last run")
-
-
-def _forget(folder: Path) -> None:
-    """Remove the ranking and scene steps, the cheap ones to repeat, and the releases that were not published."""
-    runs = folder / ".polyrank" / "runs"
-    for step in [*runs.glob("ranking-*"), *runs.glob("scene-*")]:
-        shutil.rmtree(step)
 
 
 def _killed(folder: Path, arguments: list[str], after_s: float) -> None:
@@ -68,6 +62,8 @@ def _killed(folder: Path, arguments: list[str], after_s: float) -> None:
     except subprocess.TimeoutExpired:
         process.send_signal(signal.SIGKILL)
         process.wait()
+        doing = [step.name for step in (folder / ".polyrank" / "runs").glob(".*")]
+        CONSOLE.print(f"  killed after {after_s:.1f} s, at work on {', '.join(doing) or 'no step'}", highlight=False)
 
 
 def _loadable(store: ReleaseStore, expected: str | None, moment: str) -> None:
@@ -91,9 +87,11 @@ def _finish(folder: Path, arguments: list[str]) -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-w", "--workspace", type=Path, required=True)
-    parser.add_argument("--as-of", default="2017-12-04")
-    parser.add_argument("--kills", type=int, default=6)
-    parser.add_argument("--longest", type=float, default=90, help="latest moment of a kill, seconds")
+    parser.add_argument(
+        "--as-of", default="2017-11-27", help="not that of the current release: another one has to be written"
+    )
+    parser.add_argument("--kills", type=int, default=8)
+    parser.add_argument("--longest", type=float, default=200, help="latest moment of a kill, seconds")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()
 
