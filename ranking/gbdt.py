@@ -7,7 +7,11 @@ LightGBM's interface: `Booster.predict` with one thread costs the same as the C 
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -145,6 +149,23 @@ def predict_raw(booster: lgb.Booster, features: Float32) -> RawScores:
         return np.empty(0)
     threads = 1 if len(features) < _BULK else 0
     return np.asarray(booster.predict(features, raw_score=True, num_threads=threads), np.float64)
+
+
+def predict_raw_each(models: Sequence[tuple[lgb.Booster, Float32]]) -> list[RawScores]:
+    """Return the raw scores of several models, each of its own rows, side by side on the machine's cores.
+
+    LightGBM lets go of the GIL: for 500 rows of one user's candidates three models took 2.6 ms instead of 4.5, for 100
+    rows .8 instead of 1.3. The work is the same, so a machine whose cores are all busy loses nothing.
+    """
+    if any(len(features) >= _BULK for _, features in models):
+        return [predict_raw(*model) for model in models]
+    waiting = [_pool().submit(predict_raw, *model) for model in models[1:]]
+    return [*(predict_raw(*model) for model in models[:1]), *(one.result() for one in waiting)]
+
+
+@cache
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="trees")
 
 
 def contributions(booster: lgb.Booster, features: Float32) -> RawScores:

@@ -190,12 +190,14 @@ def pair_inputs(
         signals: of the same pairs.
         applies: task -> bool `[n]`.
     """
+    masks = {task: applies[task] for task in trees}
+    jobs = [(booster, features if masks[task].all() else features[masks[task]]) for task, booster in trees.items()]
+    ranked, *found = gbdt.predict_raw_each([(rank, features), *jobs])
     raw: dict[str, Float64] = {}
-    for task, booster in trees.items():
-        mask = applies[task]
+    for (task, mask), scores in zip(masks.items(), found, strict=True):
         raw[task] = np.full(len(features), np.nan)
-        raw[task][mask] = gbdt.predict_raw(booster, features if mask.all() else features[mask])
-    raw[RANK] = gbdt.predict_raw(rank, features)
+        raw[task][mask] = scores
+    raw[RANK] = ranked
     return blend_inputs(signals, raw, fresh=np.isnan(features[:, _COUNT]))
 
 

@@ -127,6 +127,15 @@ def test_scores_do_not_depend_on_the_number_of_rows(n: int) -> None:
     assert predict_raw(booster, rows.features[:0]).shape == (0,)
 
 
+def test_models_side_by_side_score_as_one_by_one() -> None:
+    rows = rows_of(400)
+    models = [fit_binary(rows, CONFIG.model_copy(update={"seed": seed, "rounds": 5})) for seed in range(3)]
+    asked = [(booster, rows.features[: 7 * number]) for number, booster in enumerate(models)]
+    for (booster, features), scores in zip(asked, gbdt.predict_raw_each(asked), strict=True):
+        assert scores.tolist() == predict_raw(booster, features).tolist()
+    assert gbdt.predict_raw_each([]) == []
+
+
 def test_contributions_sum_to_the_raw_score() -> None:
     rows = rows_of(400)
     booster = fit_binary(rows, CONFIG)
