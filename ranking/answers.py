@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import structlog
+from pydantic import TypeAdapter
 
 from features.schema import Int32, UserFeatures
 from infra.errors import InvalidInputError, UnavailableError, unknown_name
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
     from retrieval.engine import Retriever
 
 log = structlog.get_logger(__name__)
+
+_ITEMS: Final = TypeAdapter(list[RankedItem])
 
 
 class TaskUnavailableError(InvalidInputError):
@@ -209,22 +212,22 @@ class _Asked:
 
 
 def _items(ids: Sequence[str], ranked: Ranked, asked: _Asked) -> list[RankedItem]:
-    """Return the contract's items; built without validation, since every value is ours."""
+    """Return the contract's items: validated in one call, which takes half as long as constructing each by hand."""
     named = {} if asked.sources is None else dict(zip(asked.items.tolist(), asked.sources, strict=True))
     columns = {task: values.tolist() for task, values in ranked.tasks.items()}
-    answer = []
-    for row, (item, score) in enumerate(zip(ranked.items.tolist(), ranked.scores.tolist(), strict=True)):
-        answer.append(
-            RankedItem.model_construct(
-                item_id=ids[item],
-                score=score,
+    return _ITEMS.validate_python(
+        [
+            {
+                "item_id": ids[item],
+                "score": score,
                 # a probability that doesn't apply is NaN, the one value unequal to itself
-                tasks={task: values[row] for task, values in columns.items() if values[row] == values[row]},
-                sources=list(named[item]) if item in named else None,
-                explanation=None if ranked.explanations is None else _explanation(ranked.explanations[row]),
-            )
-        )
-    return answer
+                "tasks": {task: values[row] for task, values in columns.items() if values[row] == values[row]},
+                "sources": named.get(item),
+                "explanation": None if ranked.explanations is None else _explanation(ranked.explanations[row]),
+            }
+            for row, (item, score) in enumerate(zip(ranked.items.tolist(), ranked.scores.tolist(), strict=True))
+        ]
+    )
 
 
 def _explanation(own: Explanation) -> ItemExplanation:

@@ -19,7 +19,7 @@ from ranking.explain import Explanation, explanations
 from ranking.models import RankingModels
 from ranking.rerank import RerankConfig, discover
 from ranking.signals import HeadSides, compute_signals, user_logits
-from ranking.spaces import Bool, Spaces, load_tasks
+from ranking.spaces import Bool, Spaces, among, load_tasks
 from retrieval.encoder.runtime import Heads
 from retrieval.layout import ENCODER_DIR, ENCODER_HEADS, TASKS
 
@@ -184,7 +184,7 @@ class Ranker:
         scores = objective.score(scored.tasks, weights, len(items))
         order = objective.order(scores, items)
         rerank = self.models.schema.rerank if rules is None else rules
-        order = discover(order, np.isin(items, user.items), rerank)[:k]
+        order = discover(order, among(items, user.items), rerank, k)
         return Ranked(
             items=items[order],
             scores=scores[order],

@@ -16,7 +16,7 @@ def test_by_hand() -> None:
 
 def test_off_by_default() -> None:
     order = np.array([2, 0, 1])
-    assert discover(order, np.ones(3, bool), RerankConfig()) is order
+    assert discover(order, np.ones(3, bool), RerankConfig()).tolist() == [2, 0, 1]
 
 
 @given(
@@ -24,11 +24,14 @@ def test_off_by_default() -> None:
     every=st.integers(1, 6),
     page=st.integers(0, 12),
     seed=st.integers(0, 99),
+    k=st.integers(0, 70),
 )
-def test_properties(bought: list[bool], every: int, page: int, seed: int) -> None:
+def test_properties(bought: list[bool], every: int, page: int, seed: int, k: int) -> None:
     known = np.array(bought, bool)
     order = np.random.default_rng(seed).permutation(len(bought))
-    found = discover(order, known, RerankConfig(discovery_every=every, first_page=page))
+    config = RerankConfig(discovery_every=every, first_page=page)
+    found = discover(order, known, config)
+    assert discover(order, known, config, k).tolist() == found[:k].tolist()
     assert sorted(found.tolist()) == list(range(len(bought)))  # a permutation: none lost, none twice
     assert found[:page].tolist() == order[:page].tolist()
     for kind in (known, ~known):  # inside each kind the order stays
