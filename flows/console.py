@@ -23,7 +23,7 @@ from flows.words import format_bytes, format_day, format_figure, format_interval
 from infra.releases import ReleaseInfo
 
 _VERDICTS = {"above": "[green]better[/]", "below": "[red]worse[/]", "level": "[dim]undecided[/]"}
-_WORTH = {"above": "[green]helps[/]", "below": "[red]harms[/]", "level": "[dim]no gain shown[/]"}
+_WORTH = {"above": "[green]helps[/]", "below": "[red]harms[/]", "level": "[dim]no gain[/]"}
 
 
 @dataclass
@@ -163,45 +163,45 @@ def _ranking(ranking: RankingTable) -> Table:
 
 
 def _differences(ranking: RankingTable) -> Table:
+    """Return a table per shipped scorer and metric: those stand in its heading, so that 80 columns hold the rest."""
+    first = ranking.differences[0]
     table = simple_table(
-        "", "difference over the same users", "against", "metric", "value", "verdict", right=frozenset({"value"})
+        "", f"{escape(first.scorer)} against", first.metric, "verdict", right=frozenset({first.metric})
     )
     for row in ranking.differences:
         value = f"{format_signed(row.difference)} [dim]{format_interval(row.difference)}[/]"
-        table.add_row(
-            escape(row.scorer), escape(row.baseline), escape(row.metric), value, _VERDICTS[row.difference.verdict]
-        )
+        table.add_row(escape(row.baseline), value, _VERDICTS[row.difference.verdict])
     return table
 
 
 def _tasks(report: Report) -> Table:
-    numbers = ("AUC", "log loss", "calibration", "ECE", "rows", "positive")
+    """Return the tasks' figures; the page has more columns (ECE, rows, intervals) than a terminal of 80 can show."""
+    numbers = ("AUC", "log loss", "p / y", "positive")
     table = simple_table("\nTasks, held-out rows", "task", "scorer", *numbers, right=frozenset(numbers))
     for name in report.task_names:
         for position, row in enumerate(row for row in report.tasks if row.task == name):
             table.add_row(
                 escape(name) if position == 0 else "",
                 escape(row.scorer),
-                _value(row.auc),
-                _value(row.log_loss),
-                format_figure(row.calibration, 3),
-                format_figure(row.ece),
-                f"{row.n:,}",
+                _value(row.auc, 3),
+                format_figure(row.log_loss, 5),
+                format_figure(row.calibration),
                 f"{row.positives:,}",
             )
+    table.caption = "p / y: mean prediction over mean label; 1 is calibrated in the large"
+    table.caption_justify = "left"
     return table
 
 
 def _ablation(report: Report) -> Table:
-    numbers = ("alone", "left out", "whole blend", "worth")
-    table = simple_table(
-        "\nWhat each family is worth, log loss", "task", "family", *numbers, "verdict", right=frozenset(numbers)
-    )
+    numbers = ("alone", "without", "blend", "worth")
+    tasks = ", ".join(dict.fromkeys(row.task for row in report.ablation))
+    title = f"\nWhat each family is worth to {escape(tasks)}, log loss"
+    table = simple_table(title, "family", *numbers, "verdict", right=frozenset(numbers))
     for row in report.ablation:
         figures = (format_figure(each, 5) for each in (row.alone, row.without, row.full))
         worth = f"{format_signed(row.worth, 5)} [dim]{format_interval(row.worth, 5)}[/]"
-        verdict = _WORTH[row.worth.verdict] if row.worth else ""
-        table.add_row(escape(row.task), escape(row.family), *figures, worth, verdict)
+        table.add_row(escape(row.family), *figures, worth, _WORTH[row.worth.verdict] if row.worth else "")
     return table
 
 
@@ -221,9 +221,12 @@ def _time_plan(report: Report) -> Table:
 
 
 def _validation(report: Report) -> Table:
+    """Return the rules that found something; the page lists the others too."""
     table = simple_table("\nData at the door", "table", "column", "rule", "action", "rows", right=frozenset({"rows"}))
-    for row in report.validation:
+    for row in (row for row in report.validation if row.count):
         table.add_row(*(escape(cell) for cell in (row.table, row.column, row.rule, row.action)), f"{row.count:,}")
+    table.caption = f"{len(report.validation) - table.row_count} other rules found nothing"
+    table.caption_justify = "left"
     return table
 
 

@@ -73,7 +73,7 @@ def built_steps(runs: Path, since: datetime) -> list[StageRecord]:
             found.append((record.finished_at, record))
     return [
         StageRecord(
-            name=f"step: {record.name.replace('_', ' ')}",
+            name=f"step: {record.label}",
             seconds=record.seconds,
             peak_rss_bytes=record.peak_rss_bytes,
             reused=finished < since,

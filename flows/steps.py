@@ -28,6 +28,7 @@ from infra.files import TargetExistsError, atomic_directory, clean_partial, remo
 from infra.telemetry import StageTimer
 
 STEP_FILE: Final = "step.json"
+_DATE: Final = "datetime:"
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]*")
 _log = structlog.get_logger(__name__)
 
@@ -52,6 +53,11 @@ class StepRecord(BaseModel):
     finished_at: AwareDatetime
     seconds: float
     peak_rss_bytes: int
+
+    @property
+    def label(self) -> str:
+        """The step's name in words, with its first date: one step is often built for several cuts."""
+        return _label(self.name, self.key)
 
 
 class StepStore:
@@ -99,7 +105,7 @@ class StepStore:
             build: fills the empty folder that it is given; an exception leaves no step.
         """
         target = self.path(name, key_parts)
-        label = _label(name, key_parts)
+        label = _label(name, [_plain(part) for part in key_parts])
         if not _complete(target):
             if target.exists():
                 # Only a hand can have taken step.json out of a whole step.
@@ -187,10 +193,9 @@ def _complete(folder: Path) -> bool:
     return (folder / STEP_FILE).is_file()
 
 
-def _label(name: str, key_parts: Sequence[KeyPart]) -> str:
-    """Return the step's name in words, with its first date: one step is often built for several cuts."""
-    dates = [format_day(part) for part in key_parts if isinstance(part, datetime)]
-    return " ".join((name.replace("_", " "), *dates[:1]))
+def _label(name: str, key: Sequence[str | int | float | bool | None]) -> str:
+    dates = [part.removeprefix(_DATE) for part in key if isinstance(part, str) and part.startswith(_DATE)]
+    return " ".join((name.replace("_", " "), *(format_day(datetime.fromisoformat(day)) for day in dates[:1])))
 
 
 def _stage(record: StepRecord, *, reused: bool) -> StageRecord:
@@ -207,7 +212,7 @@ def _plain(part: KeyPart) -> str | int | float | bool | None:
     if isinstance(part, datetime):
         if part.tzinfo is None:
             raise ValueError(f"expected a datetime with a zone as a step's key, found {part.isoformat()}")
-        return f"datetime:{part.astimezone(UTC).isoformat()}"
+        return f"{_DATE}{part.astimezone(UTC).isoformat()}"
     if isinstance(part, Path):
         return f"step:{part.name}"
     return part
