@@ -8,8 +8,8 @@ step function would tie every item of a block, and the best items of every list 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
 
@@ -36,7 +36,8 @@ class CalibrationConfig(BaseModel):
     """When the isotonic curve is trusted.
 
     Attributes:
-        isotonic_positives: least positives for the isotonic curve; fewer get Platt's line.
+        isotonic_positives: least positives for the isotonic curve; fewer get Platt's line, moved to the rate of
+            positives of all the ranker's windows (`rate_shift`).
         block: least total weight of an isotonic block; smaller ones are pooled with a neighbour.
     """
 
@@ -72,6 +73,10 @@ class Calibrator:
         """Return calibrated probabilities, float64 `[n]` in (0, 1)."""
         return np.asarray(expit(self.logits(raw)), np.float64)
 
+    def shifted(self, by: float) -> Calibrator:
+        """Return the curve with every calibrated logit moved by `by`."""
+        return replace(self, y=tuple(y + by for y in self.y))
+
 
 _SAVED: Final = TypeAdapter(dict[str, Calibrator])
 IDENTITY: Final = Calibrator("identity", (0.0,), (0.0,), 1.0)
@@ -95,6 +100,22 @@ def fit_calibrator(raw: Float64, labels: Float64, weights: Float64, config: Cali
     if positives < config.isotonic_positives:
         return fit_platt(raw, labels, weights)
     return fit_isotonic(raw, labels, weights, config.block)
+
+
+def rate_shift(rate: float, positives: Sequence[float], rows: Sequence[float]) -> float:
+    """Return the logit from one window's rate of positives to that of several windows together.
+
+    A rare label's rate is a window's own: The Complete Journey's coupon responses run from .3 to 1.7 in a thousand rows
+    with the campaigns of the month, so the newest window's rate foretells the next one worse than the pooled one does
+    (mean absolute log ratio over the four windows before the report's .89 against .63).
+
+    Args:
+        rate: of the window that the curve was fitted on, in (0, 1).
+        positives: of each window, that one included.
+        rows: of each window, likewise.
+    """
+    pooled = sum(positives) / sum(rows)
+    return float(logit(pooled) - logit(rate))
 
 
 def fit_platt(raw: Float64, labels: Float64, weights: Float64) -> Calibrator:

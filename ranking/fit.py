@@ -19,7 +19,7 @@ from features.schema import Int32
 from features.tasks import TaskSpec
 from infra.errors import InvalidInputError, unknown_name
 from ranking.blend import FAMILIES, BlendConfig, BlendInputs, Float64, MultiTaskBlend, TaskBlend, fit_task_blend
-from ranking.calibration import CalibrationConfig, Calibrator, fit_calibrator
+from ranking.calibration import CalibrationConfig, Calibrator, fit_calibrator, rate_shift
 from ranking.gbdt import GbdtConfig, TrainingRows, fit_binary, fit_rank
 from ranking.models import RankingModels, RankingSchema, pair_inputs, user_inputs
 from ranking.objective import ObjectiveConfig
@@ -130,10 +130,12 @@ def fit_ranking(
     blends: dict[str, TaskBlend] = {}
     calibrators: dict[str, Calibrator] = {}
     for task in pairs:
-        _fit_task(task, inputs, labelled(newest, task), newest.users, config, blends, calibrators)
+        windows = [labelled(cut, task) for cut in (newest, *older)]
+        _fit_task(task, inputs, windows, newest.users, config, blends, calibrators)
     for task in users:
         numbers = np.arange(len(newest.user_features), dtype=np.int32)
-        _fit_task(task, user_columns, newest.user_labels[task].astype(np.float64), numbers, config, blends, calibrators)
+        windows = [cut.user_labels[task].astype(np.float64) for cut in (newest, *older)]
+        _fit_task(task, user_columns, windows, numbers, config, blends, calibrators)
     return RankingModels(
         schema=RankingSchema.of(
             schema,
@@ -243,16 +245,20 @@ def _fit_trees(task: str, rows: TrainingRows, config: GbdtConfig, trees: dict[st
 def _fit_task(
     task: str,
     inputs: BlendInputs,
-    labels: Float64,
+    windows: Sequence[Float64],
     groups: Int32,
     config: RankingConfig,
     blends: dict[str, TaskBlend],
     calibrators: dict[str, Calibrator],
 ) -> None:
-    positives, rows = int(np.nansum(labels)), int((~np.isnan(labels)).sum())
-    if positives in (0, rows):
-        log.warning("task_skipped", task=task, rows=rows, positives=positives)
+    """Fit one task's blend and curve on the first window's labels, those of `inputs`; the others tell of its rate."""
+    positives = [float(np.nansum(labels)) for labels in windows]
+    rows = [int((~np.isnan(labels)).sum()) for labels in windows]
+    if positives[0] in (0, rows[0]):
+        log.warning("task_skipped", task=task, rows=rows[0], positives=positives[0])
         return
-    found = fit_calibrated(inputs, labels, groups, config)
+    found = fit_calibrated(inputs, windows[0], groups, config)
     blends[task], calibrators[task] = found.blend, found.calibrator
-    log.info("task_blended", task=task, rows=rows, positives=positives, calibration=found.calibrator.method)
+    if found.calibrator.method == "platt":
+        calibrators[task] = found.calibrator.shifted(rate_shift(positives[0] / rows[0], positives, rows))
+    log.info("task_blended", task=task, rows=rows[0], positives=positives[0], calibration=found.calibrator.method)

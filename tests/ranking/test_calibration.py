@@ -17,6 +17,7 @@ from ranking.calibration import (
     fit_isotonic,
     fit_platt,
     pool_adjacent_violators,
+    rate_shift,
 )
 from retrieval.evaluate import calibration_error
 
@@ -26,6 +27,16 @@ def overconfident(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
     raw = rng.normal(size=n) * 3
     return raw, (rng.random(n) < 1 / (1 + np.exp(-(0.5 * raw - 1)))).astype(float)
+
+
+def test_rate_shift_by_hand() -> None:
+    """2 of 100, then 6 of 100: pooled .04. Odds go from 2/98 to 4/96, a factor of (4/96) / (2/98) = 2.0417."""
+    shift = rate_shift(0.02, [2, 6], [100, 100])
+    assert shift == pytest.approx(np.log(2.041666), rel=1e-5)
+    moved = IDENTITY.shifted(shift)
+    odds = moved.probabilities(np.array([0.0])) / (1 - moved.probabilities(np.array([0.0])))
+    assert odds == pytest.approx(2.041666, rel=1e-5)
+    assert rate_shift(0.02, [2], [100]) == 0
 
 
 def test_pool_adjacent_violators_by_hand() -> None:
