@@ -10,6 +10,7 @@ from what the killed ones before it had finished.
 from __future__ import annotations
 
 import argparse
+import os
 import random
 import shutil
 import signal
@@ -78,7 +79,8 @@ def _killed(folder: Path, arguments: list[str], place: str | None, after_s: floa
         assert process.poll() is None, f"expected a run that writes {place}, found one that ended without"
         time.sleep(0.001)
     time.sleep(after_s)
-    process.send_signal(signal.SIGKILL)
+    # With Prefect's temporary server, which would outlive it: the group is gone as after a crash of the machine.
+    os.killpg(process.pid, signal.SIGKILL)
     ended = process.wait()
     what = "killed" if ended == -signal.SIGKILL else f"had ended ({ended})"
     CONSOLE.print(f"  {what} {after_s:.2f} s {'in' if place is None else f'into {place}'}", highlight=False)
