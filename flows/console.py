@@ -123,18 +123,19 @@ def render_console(report: Report, console: Console | None = None) -> None:
 
 
 def releases_table(releases: Sequence[ReleaseInfo]) -> Table:
-    """Return releases as a table, the current one marked; the parent's column only where a release has one."""
-    parents = ["made from"] if any(row.parent for row in releases) else []
-    table = simple_table("", "release", "", "as of", "written", "size", *parents, right=frozenset({"size"}))
+    """Return releases as a table; under a release's name stands whether it is current, and what it was made from."""
+    table = simple_table("", "release", "as of", "written", "size", right=frozenset({"size"}))
     # A name is there to be copied: it is never cut, whatever the width.
-    table.columns[0].min_width = max((len(row.release_id) for row in releases), default=0)
-    table.columns[4].min_width = len("1023 MB")
+    table.columns[0].no_wrap = True
     for row in releases:
-        mark = "[green]● current[/]" if row.current else "[dim]previous[/]" if row.previous else ""
+        lines = [escape(row.release_id)]
+        if row.current or row.previous:
+            lines.append("  [green]● current[/]" if row.current else "  [dim]○ previous[/]")
+        if row.parent:
+            lines.append(f"  [dim]from {escape(row.parent)}[/]")
         as_of = format_day(row.as_of) if row.as_of else ""
-        cells = (escape(row.release_id), mark, as_of, format_day(row.created_at), format_bytes(row.total_bytes))
-        parent = [escape(row.parent or "")] if parents else []
-        table.add_row(*cells, *parent, style="bold" if row.current else "")
+        cells = ("\n".join(lines), as_of, format_day(row.created_at), format_bytes(row.total_bytes))
+        table.add_row(*cells, style="bold" if row.current else "")
     return table
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import io
 import re
+from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 from rich.console import Console
 
-from flows.console import Stages, render_console
+from flows.console import Stages, releases_table, render_console
 from flows.report import Report
+from infra.releases import ReleaseInfo
 
 
 def plain_console(width: int = 160) -> tuple[Console, io.StringIO]:
@@ -82,3 +85,27 @@ def test_brackets_in_a_title_are_text(sample_report: Report) -> None:
     console, out = plain_console()
     render_console(sample_report.model_copy(update={"examples": (odd,)}), console)
     assert "[red]MILK[/red] [/]" in out.getvalue()
+
+
+def test_release_names_are_whole_in_80_columns() -> None:
+    console, out = plain_console(width=80)
+    made = datetime(2017, 12, 4, 11, 30, tzinfo=UTC)
+    parent = ReleaseInfo(
+        release_id="20171204-65df8e8be6d3",
+        created_at=made,
+        parent=None,
+        as_of=made,
+        total_bytes=418_000_000,
+        current=True,
+        previous=False,
+    )
+    child = replace(
+        parent, release_id="20180101-59dcd4589e2b", parent=parent.release_id, total_bytes=2_000_000_000, current=False
+    )
+    console.print(releases_table([child, parent]))
+    lines = out.getvalue().splitlines()
+    assert max(len(line) for line in lines) <= 80
+    assert [line.split()[0] for line in lines if line.startswith("20")] == [child.release_id, parent.release_id]
+    assert [line.split()[:2] for line in lines if "from" in line] == [["from", parent.release_id]]
+    assert "2.0 GB" in out.getvalue()
+    assert "418 MB" in out.getvalue()
