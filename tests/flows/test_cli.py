@@ -146,10 +146,11 @@ def test_releases_are_listed_and_rolled_back(shop: Path) -> None:
         store.publish(name)
     done = polyrank("releases", "--workspace", str(shop), cwd=shop.parent)
     assert done.returncode == 0, done.stderr
-    line = next(line for line in done.stdout.splitlines() if "second" in line)
-    assert "current" in line
-    assert "2017-12-04" in line
-    assert "previous" in next(line for line in done.stdout.splitlines() if "first" in line)
+    lines = done.stdout.splitlines()
+    second = next(place for place, line in enumerate(lines) if "second" in line)
+    assert "2017-12-04" in lines[second]
+    assert "current" in lines[second + 1]
+    assert "previous" in lines[next(place for place, line in enumerate(lines) if "first" in line) + 1]
     back = polyrank("rollback", "-w", str(shop), cwd=shop.parent)
     assert (back.returncode, back.stdout) == (0, "rolled back to first\n")
     assert store.current() == "first"
