@@ -115,6 +115,7 @@ class EncoderConfig(BaseModel):
         baseline_batches: training batches on which constant predictors are measured.
         cache_mb: memory for the frozen layers' states of each distinct text; texts beyond it are computed anew.
         threads: torch threads; None leaves torch's choice.
+        seed: of initial weights and batches.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -141,3 +142,4 @@ class EncoderConfig(BaseModel):
     baseline_batches: int = Field(24, ge=1)
     cache_mb: int = Field(1024, ge=0)
     threads: int | None = None
+    seed: int = 0

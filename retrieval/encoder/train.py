@@ -20,7 +20,7 @@ from retrieval.encoder.config import BatchConfig, EncoderConfig, Kind
 from retrieval.encoder.data import CutData, TrainingData
 from retrieval.encoder.losses import constant_losses, positives
 from retrieval.encoder.model import MultiTaskEncoder
-from retrieval.encoder.optimise import autocast, make_optimizer, warmup_cosine
+from retrieval.encoder.optimise import autocast, deterministic, make_optimizer, warmup_cosine
 from retrieval.encoder.packed import TextPooler
 from retrieval.encoder.record import Bar, Best, Record, TaskStops, Validation
 from retrieval.encoder.tokens import Int64, tokenize
@@ -59,17 +59,16 @@ class TrainResult:
     steps: int
 
 
-def train(data: TrainingData, config: EncoderConfig, *, out: Path, seed: int = 0, progress: bool = True) -> TrainResult:
+def train(data: TrainingData, config: EncoderConfig, *, out: Path, progress: bool = True) -> TrainResult:
     """Train the encoder.
 
-    The same data, configuration and seed give the same weights on the same machine and number of threads: the budget
-    is a count of steps, never a time.
+    The same data and configuration (its seed is part of it) give the same weights on the same machine and number of
+    threads: the budget is a count of steps, never a time.
 
     Args:
         data: texts and labels.
         config: backbone, sizes, rates.
         out: folder for the TensorBoard log (`tensorboard/`); made when missing.
-        seed: of initial weights and batches.
         progress: show a bar where the terminal is one; log lines are written in any case.
 
     Returns:
@@ -80,19 +79,19 @@ def train(data: TrainingData, config: EncoderConfig, *, out: Path, seed: int = 0
     """
     if config.threads is not None:
         torch.set_num_threads(config.threads)
-    torch.manual_seed(seed)
+    torch.manual_seed(config.seed)
     out.mkdir(parents=True, exist_ok=True)
-    with SummaryWriter(str(out / "tensorboard")) as writer, Bar(shown=progress) as bar:
-        return _Training(data, config, seed, writer, bar).run()
+    with deterministic(), SummaryWriter(str(out / "tensorboard")) as writer, Bar(shown=progress) as bar:
+        return _Training(data, config, writer, bar).run()
 
 
 class _Training:
     """One run's state."""
 
-    def __init__(self, data: TrainingData, config: EncoderConfig, seed: int, writer: SummaryWriter, bar: Bar) -> None:
+    def __init__(self, data: TrainingData, config: EncoderConfig, writer: SummaryWriter, bar: Bar) -> None:
         self.data, self.config, self.writer, self.bar = data, config, writer, bar
         self.cuts: tuple[CutData, ...] = (*data.train, data.validation)
-        self.rng = np.random.default_rng(seed)
+        self.rng = np.random.default_rng(config.seed)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.best = Best()
         self.stops = TaskStops(config.task_patience)

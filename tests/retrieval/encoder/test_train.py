@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -20,7 +22,7 @@ def test_both_phases_learn_every_task(
     world: TrainingData, small_config: EncoderConfig, tmp_path: Path, method: str
 ) -> None:
     balance = small_config.balance.model_copy(update={"method": method})
-    result = train(world, small_config.model_copy(update={"balance": balance}), out=tmp_path, seed=0, progress=False)
+    result = train(world, small_config.model_copy(update={"balance": balance}), out=tmp_path, progress=False)
     first, best = result.history[0], result.best
     assert [v.phase for v in result.history] == ["warmup"] * 3 + ["finetune"] * 2
     assert best.mean < first.mean - 0.1
@@ -33,15 +35,43 @@ def test_both_phases_learn_every_task(
 def test_a_seed_repeats_a_run(world: TrainingData, small_config: EncoderConfig, tmp_path: Path) -> None:
     short = small_config.model_copy(update={"steps": 4, "validate_every": 2})
     runs = [
-        _flat(train(world, short, out=tmp_path / str(n), seed=seed, progress=False)) for n, seed in enumerate((1, 1, 2))
+        _flat(train(world, short.model_copy(update={"seed": seed}), out=tmp_path / str(n), progress=False))
+        for n, seed in enumerate((1, 1, 2))
     ]
     assert torch.equal(runs[0], runs[1])
     assert not torch.equal(runs[0], runs[2])
 
 
+def test_a_run_repeats_on_several_threads(world: TrainingData, small_config: EncoderConfig, tmp_path: Path) -> None:
+    # Thirty items share each text, and a batch holds enough of them for torch to add up their gradients in parallel.
+    copies = 30
+    every = {"retrieval": np.ones(40 * copies, bool), "purchase": np.ones(40 * copies, bool)}
+    cuts = [replace(cut, universe=every) for cut in (*world.train, world.validation)]
+    data = replace(
+        world,
+        item_texts=list(world.item_texts) * copies,
+        popularity=np.ones(40 * copies),
+        train=tuple(cuts[:-1]),
+        validation=cuts[-1],
+    )
+    config = small_config.model_copy(
+        update={
+            "batch": small_config.batch.model_copy(update={"negatives": 8_000}),
+            "warmup": small_config.warmup.model_copy(update={"steps": 0}),
+            "steps": 40, "validate_every": 40, "threads": 2,
+        }
+    )  # fmt: skip
+    before = torch.get_num_threads()
+    try:
+        runs = [_flat(train(data, config, out=tmp_path / str(n), progress=False)) for n in range(2)]
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(*runs)
+
+
 def test_lower_layers_stay_as_they_were(world: TrainingData, small_config: EncoderConfig, tmp_path: Path) -> None:
     before = dict(load_backbone(small_config.backbone).named_parameters())
-    result = train(world, small_config, out=tmp_path, seed=0, progress=False)
+    result = train(world, small_config, out=tmp_path, progress=False)
     changed = {name for name, p in result.model.backbone.named_parameters() if not torch.equal(p, before[name])}
     assert changed
     assert all(name.startswith(("model.encoder.layer.1.", "model.encoder.layer.2.")) for name in changed)
@@ -56,7 +86,7 @@ def test_a_causal_model_is_trained_end_to_end(
     config = small_config.model_copy(
         update={"backbone": backbone, "train_layers": train_layers, "warmup": warmup, "steps": 30}
     )
-    result = train(world, config, out=tmp_path, seed=0, progress=False)
+    result = train(world, config, out=tmp_path, progress=False)
     assert result.best.mean < result.history[0].mean - 0.05
 
 
@@ -66,6 +96,6 @@ def test_training_stops_when_the_held_out_window_stops_improving(
     rash = small_config.model_copy(
         update={"steps": 200, "validate_every": 1, "patience": 2, "learning_rate": 10.0, "head_learning_rate": 10.0}
     )
-    result = train(world, rash, out=tmp_path, seed=0, progress=False)
+    result = train(world, rash, out=tmp_path, progress=False)
     assert result.steps < 20
     assert result.best.mean == min(v.mean for v in result.history)
