@@ -185,7 +185,7 @@ class Build:
         shared: list[KeyPart] = [] if collaborative is None else [_identity(collaborative)]
         return self.steps.run(
             "scene",
-            [vectors, frames, *self._key(*sections, code=["retrieval", "flows.stages"]), *shared],
+            [cut, vectors, frames, *self._key(*sections, code=["retrieval", "flows.stages"]), *shared],
             lambda out: build_scene(
                 out,
                 data,

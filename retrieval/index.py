@@ -218,13 +218,13 @@ class VectorIndex:
             k = min(_TUNED_K, len(self))
             rng = np.random.default_rng(config.seed)
             sample = self.vectors[rng.choice(self.positions, min(256, len(self)), replace=False)]
-            exact, _ = _exact(self.vectors, self.positions, sample, k)
+            _, exact = _exact(self.vectors, self.positions, sample, k)
             probes = 1
             while probes < self.cpu.nlist:
                 self.meta = self.meta.model_copy(update={"probes": probes})
                 _, rows = self._approximate(sample, k, None, len(self))
                 found = np.where(rows < 0, -1, self.positions[rows])
-                if _recall(exact, found) >= config.recall_target:
+                if _recall(exact, _products(self.vectors, sample, found)) >= config.recall_target:
                     break
                 probes *= 2
         self.meta = self.meta.model_copy(update={"probes": min(probes, self.cpu.nlist)})
@@ -262,17 +262,30 @@ class VectorIndex:
 
 
 def recall_against_exact(index: VectorIndex, vectors: Float32, queries: Float32, k: int) -> float:
-    """Return the share of the exact top k that `index` finds, averaged over `queries` (float32 `[q, dim]`)."""
+    """Return the share of the exact top k that `index` finds, averaged over `queries` (float32 `[q, dim]`).
+
+    An item found counts when it is as near as the k-th of exact search: items of one text have one vector, and which of
+    them an exact search names is chance. Counted by name, a flat index found .94 of the demo's top 100.
+    """
     found, _ = index.search(queries, k)
-    exact, _ = _exact(vectors, index.positions, queries, min(k, len(index)))
-    return _recall(exact, found)
+    _, exact = _exact(vectors, index.positions, queries, min(k, len(index)))
+    return _recall(exact, _products(vectors, queries, found))
 
 
-def _recall(exact: Int32, found: Int32) -> float:
-    """Return the share of `exact` (int32 `[q, k]`) that stands in the same row of `found`; 1 for nothing to find."""
+def _products(vectors: Float32, queries: Float32, found: Int32) -> Float32:
+    """Return each query's inner products with the items at `found` (int32 `[q, k]`), -inf where it is -1."""
+    products: Float32 = np.einsum("qd,qkd->qk", queries, vectors[np.maximum(found, 0)])
+    return np.where(found < 0, np.float32(-np.inf), products)
+
+
+def _recall(exact: Float32, found: Float32) -> float:
+    """Return the share of products found (float32 `[q, k']`) that reach the last of the exact ones, best first `[q, k]`.
+
+    One for nothing to find. Two sums of one product, in another order, differ by a few 1e-7.
+    """
     if not exact.size:
         return 1.0
-    return float(np.mean([np.isin(e, f).mean() for e, f in zip(exact, found, strict=True)]))
+    return float((found >= exact[:, -1:] - 1e-6).sum() / exact.size)
 
 
 def _train(kind: IndexType, rows: Float32, config: IndexConfig) -> Any:

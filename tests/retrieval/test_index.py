@@ -131,6 +131,20 @@ def test_probes_are_tuned_to_the_target(vectors: np.ndarray, positions: np.ndarr
     assert fixed.meta.probes == 3
 
 
+def test_items_with_one_vector_stand_for_each_other(vectors: np.ndarray) -> None:
+    """Five copies of each vector: which of them fp16 names first is chance, and no miss."""
+    copies = np.repeat(vectors[:400], 5, axis=0)
+    index = VectorIndex.build(copies, np.arange(2000, dtype=np.int32), IndexConfig(type="flat_fp16"))
+    by_name = np.mean(
+        [
+            np.isin(brute_force(copies, index.positions, query, 12), index.search(query[None], 12)[0][0]).mean()
+            for query in vectors[:50]
+        ]
+    )
+    assert by_name < 0.95
+    assert recall_against_exact(index, copies, vectors[:50], 12) > 0.99
+
+
 def test_an_empty_index_answers_nothing(vectors: np.ndarray) -> None:
     index = VectorIndex.build(vectors, np.empty(0, np.int32), IndexConfig())
     found, scores = index.search(vectors[:2], 5)
