@@ -279,7 +279,7 @@ def _products(vectors: Float32, queries: Float32, found: Int32) -> Float32:
 
 
 def _recall(exact: Float32, found: Float32) -> float:
-    """Return the share of products found (float32 `[q, k']`) that reach the last of the exact ones, best first `[q, k]`.
+    """Return the share of products found (float32 `[q, k]`) that reach the last of the exact ones, best first.
 
     One for nothing to find. Two sums of one product, in another order, differ by a few 1e-7.
     """
