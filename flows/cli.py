@@ -31,6 +31,8 @@ PREFECT_ENVIRONMENT: Final = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
 }
 
+# A module of ours that is missing is a fault of ours.
+_ROOMS: Final = ("flows", "ranking", "retrieval", "features", "infra")
 _out: Final = Console()
 _err: Final = Console(stderr=True)
 
@@ -54,6 +56,16 @@ class ErrorGroup(TyperGroup):
                 _err.print_exception()
             _err.print(f"[bold red]{escape(error.title)}:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
             raise typer.Exit(exit_code(error)) from error
+        except ModuleNotFoundError as error:
+            package = (error.name or "").partition(".")[0]
+            if package in _ROOMS:
+                raise
+            _err.print(
+                f"[bold red]Package missing:[/] expected the package {package!r} for this command, found it not "
+                r"installed; `pip install 'polyrank\[train]'` brings all that flows need",
+                highlight=False, soft_wrap=True,
+            )  # fmt: skip
+            raise typer.Exit(2) from error
 
 
 def exit_code(error: PolyrankError) -> int:

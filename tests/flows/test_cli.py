@@ -157,3 +157,15 @@ def test_releases_are_listed_and_rolled_back(shop: Path) -> None:
     again = polyrank("rollback", "-w", str(shop), cwd=shop.parent)
     assert again.returncode == 1
     assert "No previous release" in again.stderr
+
+
+def test_a_missing_extra_is_named(shop: Path) -> None:
+    # As on a machine with the services alone, where Prefect is not installed.
+    code = "import sys; sys.modules['prefect'] = None; from flows.cli import app; app()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "publish", "-w", str(shop)],
+        capture_output=True, text=True, timeout=120, check=False, env={"PATH": "", "COLUMNS": "200"},
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "expected the package 'prefect'" in done.stderr
+    assert "polyrank[train]" in done.stderr
