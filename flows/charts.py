@@ -46,7 +46,7 @@ STYLE: Final[dict[Any, Any]] = {
 def ranking_bars(table: RankingTable) -> str:
     """Return NDCG@k of each scorer as horizontal bars with intervals; the shipped scorer stands out."""
     rows = list(reversed(table.scorers))
-    with _chart(height=0.6 + 0.34 * len(rows)) as (canvas, axes):
+    with chart(height=0.6 + 0.34 * len(rows)) as (canvas, axes):
         for position, row in enumerate(rows):
             colour = ACCENT if row.scorer == table.shipped else SERIES[1] if row.group == "stage" else QUIET
             axes.barh(position, row.ndcg.value, height=0.66, color=colour)
@@ -55,7 +55,7 @@ def ranking_bars(table: RankingTable) -> str:
         axes.set_xlabel(f"NDCG@{table.k}")
         axes.set_xlim(left=0)
         _plain(axes, "x")
-    return _svg(canvas, f"NDCG@{table.k} by scorer, {table.title}")
+    return svg(canvas, f"NDCG@{table.k} by scorer, {table.title}")
 
 
 def reliability(scores: Sequence[TaskScores]) -> str:
@@ -63,7 +63,7 @@ def reliability(scores: Sequence[TaskScores]) -> str:
 
     Both axes are logarithmic when the positives are rare: on a linear scale every bin of a 1% task sits in the corner.
     """
-    with _chart(height=3.8) as (canvas, axes):
+    with chart(height=3.8) as (canvas, axes):
         points = [(bin_.predicted, bin_.observed) for row in scores for bin_ in row.reliability]
         positive = [value for pair in points for value in pair if value > 0]
         rare = bool(positive) and sorted(value for value, _ in points)[len(points) // 2] < 0.05
@@ -82,12 +82,12 @@ def reliability(scores: Sequence[TaskScores]) -> str:
         axes.minorticks_off()
         _plain(axes, "both")
         axes.legend(loc="upper left", fontsize=10)
-    return _svg(canvas, f"Reliability of {scores[0].task}")
+    return svg(canvas, f"Reliability of {scores[0].task}")
 
 
 def training_curves(run: TrainingRun) -> str:
     """Return the losses by step, with the kept step marked."""
-    with _chart(height=3.2) as (canvas, axes):
+    with chart(height=3.2) as (canvas, axes):
         for colour, curve in zip(cycle(SERIES), run.curves, strict=False):
             axes.plot(
                 curve.steps,
@@ -103,19 +103,19 @@ def training_curves(run: TrainingRun) -> str:
         axes.set(xlabel="step", ylabel=run.measure)
         _plain(axes, "both")
         axes.legend(loc="best", fontsize=10)
-    return _svg(canvas, "Encoder training loss by step")
+    return svg(canvas, "Encoder training loss by step")
 
 
 def stage_bars(stages: Sequence[StageRecord]) -> str:
     """Return the time of each stage as horizontal bars, in the order they ran; reused ones are pale."""
     rows = list(reversed(stages))
-    with _chart(height=0.6 + 0.34 * len(rows)) as (canvas, axes):
+    with chart(height=0.6 + 0.34 * len(rows)) as (canvas, axes):
         colours = [QUIET if row.reused else SERIES[0] for row in rows]
         axes.barh(range(len(rows)), [row.seconds for row in rows], height=0.66, color=colours)
         axes.set_yticks(range(len(rows)), [row.name for row in rows])
         axes.set_xlabel("seconds")
         _plain(axes, "x")
-    return _svg(canvas, "Seconds of each stage")
+    return svg(canvas, "Seconds of each stage")
 
 
 def _interval(axes: Axes, figure: Figure, position: int) -> None:
@@ -141,13 +141,13 @@ def _plain(axes: Axes, grid: Literal["x", "both"]) -> None:
 
 
 @contextmanager
-def _chart(height: float) -> Iterator[tuple[Canvas, Axes]]:
+def chart(height: float) -> Iterator[tuple[Canvas, Axes]]:
     with mpl.rc_context(STYLE):
         canvas = Canvas(figsize=(WIDTH, height), layout="constrained")
         yield canvas, canvas.add_subplot()
 
 
-def _svg(canvas: Canvas, label: str) -> str:
+def svg(canvas: Canvas, label: str) -> str:
     """Return the drawing as an `<svg>` element without prologue, date or fixed size, in CSS variables."""
     buffer = io.StringIO()
     with mpl.rc_context(STYLE):

@@ -1,0 +1,97 @@
+"""A task-by-task matrix as a heat map: inline SVG in the page's colours, like the plots of `flows.charts`.
+
+Strength is the opacity of one colour for each sign, over the page's own background: it reads on light and dark pages,
+where a fixed colour map would fit one of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Final
+
+from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
+
+from flows.charts import GRID, INK, MUTED, SERIES, WIDTH, chart, svg
+
+POSITIVE: Final = SERIES[0]
+NEGATIVE: Final = SERIES[4]
+# Ink on half of either colour has a contrast above 4.5 (WCAG 2.2, AA), on light and dark pages.
+STRONGEST: Final = 0.5
+# Points; smaller figures can't be read on a phone, and the colours alone are shown.
+SMALLEST_TEXT: Final = 5.5
+
+
+def heat_map(
+    names: Sequence[str],
+    matrix: Sequence[Sequence[float | None]],
+    *,
+    title: str,
+    rows: str = "",
+    columns: str = "",
+    groups: Sequence[Sequence[str]] = (),
+) -> str:
+    """Return a matrix as coloured cells with their values; unknown ones show a dash.
+
+    The strongest colour is that of the largest absolute value off the diagonal.
+
+    Args:
+        names: of rows and columns, at least one.
+        matrix: `[T, T]`, None where unknown.
+        title: read out in place of the drawing.
+        rows: what a row stands for ("step on").
+        columns: what a column stands for ("effect on").
+        groups: partition of the names; they are drawn in this order, each group in a frame.
+    """
+    order = [names.index(name) for group in groups for name in group] or list(range(len(names)))
+    cells = [[matrix[row][column] for column in order] for row in order]
+    apart = [abs(value) for i, row in enumerate(cells) for j, value in enumerate(row) if i != j and value is not None]
+    full = max(apart, default=0.0) or 1.0
+    with chart(height=1.2 + 0.42 * len(names)) as (canvas, axes):
+        for i, row in enumerate(cells):
+            for j, value in enumerate(row):
+                _cell(axes, i, j, value, full)
+        _digits(axes, cells, full)
+        _frames(axes, groups)
+        labels = [names[position] for position in order]
+        axes.set_yticks(range(len(labels)), labels)
+        axes.set_xticks(range(len(labels)), labels, rotation=40, ha="right", rotation_mode="anchor")
+        axes.set(xlim=(-0.55, len(names) - 0.45), ylim=(len(names) - 0.45, -0.55), xlabel=columns, ylabel=rows)
+        for spine in axes.spines.values():
+            spine.set_visible(False)
+    return svg(canvas, title)
+
+
+def _cell(axes: Axes, row: int, column: int, value: float | None, full: float) -> None:
+    strength = 0.0 if value is None else STRONGEST * min(1.0, abs(value) / full)
+    colour = POSITIVE if value is None or value >= 0 else NEGATIVE
+    corner = (column - 0.5, row - 0.5)
+    axes.add_patch(Rectangle(corner, 1, 1, facecolor=colour, alpha=strength, linewidth=0))
+    axes.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor=GRID, linewidth=0.8))
+
+
+def _digits(axes: Axes, cells: Sequence[Sequence[float | None]], full: float) -> None:
+    """Write the values, all with as many decimals as show two digits of the strongest."""
+    decimals = max(2, 1 - math.floor(math.log10(full)))
+    # A digit is about .6 of its font's size wide; tick labels take a quarter of the drawing.
+    wide = max(len(_text(value, decimals)) for row in cells for value in row)
+    size = min(10.0, 0.75 * WIDTH * 72 / len(cells) / (0.6 * (wide + 1)))
+    if size < SMALLEST_TEXT:
+        return
+    for i, row in enumerate(cells):
+        for j, value in enumerate(row):
+            colour = MUTED if value is None else INK
+            axes.text(j, i, _text(value, decimals), ha="center", va="center", fontsize=size, color=colour)
+
+
+def _text(value: float | None, decimals: int) -> str:
+    # A true minus sign, as wide as a digit.
+    return "–" if value is None else f"{value:z.{decimals}f}".replace("-", "−")
+
+
+def _frames(axes: Axes, groups: Sequence[Sequence[str]]) -> None:
+    start = 0
+    for group in groups:
+        axes.add_patch(Rectangle((start - 0.5, start - 0.5), len(group), len(group), fill=False, edgecolor=INK))
+        start += len(group)

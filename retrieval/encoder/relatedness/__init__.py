@@ -1,0 +1,1 @@
+"""Which tasks should share an encoder: priors of relatedness, measured affinity, proposed groups."""
