@@ -142,6 +142,7 @@ def _plain(axes: Axes, grid: Literal["x", "both"]) -> None:
 
 @contextmanager
 def chart(height: float) -> Iterator[tuple[Canvas, Axes]]:
+    """Yield a canvas of the house's width and `height` inches, and its axes, to be drawn on in the house's style."""
     with mpl.rc_context(STYLE):
         canvas = Canvas(figsize=(WIDTH, height), layout="constrained")
         yield canvas, canvas.add_subplot()
