@@ -40,7 +40,8 @@ from flows.workspace import Workspace
 from infra.files import write_atomic
 from infra.releases import ReleaseStore
 from infra.settings import Settings
-from retrieval.encoder.runtime import Heads, TextEncoder
+from retrieval.encoder.head_runtime import Heads
+from retrieval.encoder.runtime import TextEncoder
 
 log = structlog.get_logger(__name__)
 
@@ -154,13 +155,18 @@ class Build:
         log = EventLog(workspace.event_log)
         EventProcessor(log, store, UserBase.load(workspace.user_base), data.features).replay()
 
+    @property
+    def encoder_key(self) -> list[KeyPart]:
+        """What the encoder is made from; it alone reads the texts table."""
+        sections = ("features", "time", "eligible", "texts", "tasks", "encoder")
+        code = self._key(*sections, code=["features", "retrieval.encoder", "flows.stages"])
+        return [self._seen, content_hash(self.data.tables.texts), self.as_of, *code]
+
     def encoder(self) -> Path:
         """Return the trained and exported encoder."""
-        sections = ("features", "time", "eligible", "texts", "tasks", "encoder")
-        key = [self._seen, self.as_of, *self._key(*sections, code=["features", "retrieval.encoder"])]
         cuts = (*self.plan.encoder_training, self.plan.encoder_validation)
         frames = {cut: self.frames(cut) for cut in cuts}
-        return self.steps.run("encoder", key, lambda out: self._train(out, frames))
+        return self.steps.run("encoder", self.encoder_key, lambda out: self._train(out, frames))
 
     def _train(self, out: Path, frames: dict[datetime, Path]) -> None:
         # torch and transformers take seconds to import, and only this step needs them.

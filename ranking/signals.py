@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Final, Protocol
 import numpy as np
 
 from features.schema import HISTORY_STATS, Float32, Int32, UserFeatures
+from retrieval.encoder.head_runtime import Heads, product_logit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from retrieval.collaborative import Collaborative
-    from retrieval.encoder.runtime import Heads
 
 ALS: Final = "als"
 KNN: Final = "knn"
@@ -95,12 +95,14 @@ class HeadSides:
         self._sides = {task: heads.item_side(task, item_vectors) for task in pairs}
 
     def pair_logits(self, task: str, vector: Float32, items: Int32) -> Float32:
-        """Return logits float32 `[n]` of a user's vector `[d]` and items at int32 `[n]` positions."""
-        return self.heads.side_logits(task, vector, self._sides[task][items])
+        """Return logits float32 `[n]` of a user's vector `[d]` and items at int32 `[n]` positions, parents in them."""
+        own = self.heads.side_logits(task, vector, self._sides[task][items])
+        parent = self.heads.tasks[task].parent
+        return own if parent is None else product_logit(self.pair_logits(parent, vector, items), own)
 
     def user_logit(self, task: str, vector: Float32) -> np.float32:
         """Return the logit of a user task for one vector `[d]`."""
-        return np.float32(self.heads.user_logits(task, vector[None, :])[0])
+        return np.float32(self.heads.row_logits(task, vector[None, :])[0])
 
 
 class SignalSource(Protocol):

@@ -22,8 +22,9 @@ from infra.errors import InvalidInputError, UnavailableError, unknown_name
 from retrieval import layout, sources
 from retrieval.collaborative import Collaborative
 from retrieval.contract import Degraded, SourceName
+from retrieval.encoder.head_runtime import Heads
 from retrieval.encoder.layout import EncoderFilesError
-from retrieval.encoder.runtime import Heads, TextEncoder
+from retrieval.encoder.runtime import TextEncoder
 from retrieval.filters import FilterExpression, ItemFilters
 from retrieval.index import IndexConfig, VectorIndex
 from retrieval.snapshot import ItemSnapshot
@@ -187,7 +188,12 @@ class Retriever:
         return vector if vector.any() else None
 
     def encode(self, text: str) -> Float32:
-        """Return float32 `[dim]` of length 1 for a search text; the first call loads the encoder.
+        """Return float32 `[dim]` of length 1 for a search text; see `encode_texts`."""
+        vector: Float32 = self.encode_texts([text])[0]
+        return vector
+
+    def encode_texts(self, texts: Sequence[str]) -> Float32:
+        """Return float32 `[len(texts), dim]`, rows of length 1; the first call loads the encoder.
 
         Raises:
             EncoderUnavailableError: the release has no encoder, or one of another format.
@@ -200,8 +206,7 @@ class Retriever:
                     self._encoder = self.load_encoder()
                 except EncoderFilesError as error:
                     raise EncoderUnavailableError(str(error)) from error
-        vector: Float32 = self._encoder.encode([text], "text")[0]
-        return vector
+        return self._encoder.encode(texts, "text")
 
     def history(self, user: UserFeatures) -> tuple[Int32, Float32]:
         """Return int32 `[h]` positions and float32 `[h]` weights of the user's history inside this release."""

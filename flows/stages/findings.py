@@ -24,7 +24,7 @@ from ranking.blend import FAMILIES, BlendInputs
 from ranking.fit import labelled
 from ranking.ranker import Ranker
 from ranking.rows import CutRows
-from retrieval.encoder.runtime import Heads
+from retrieval.encoder.head_runtime import Heads
 from retrieval.engine import Retriever
 from retrieval.evaluate import bootstrap_interval
 from retrieval.index import recall_against_exact

@@ -20,7 +20,7 @@ from ranking.ranker import ReleaseSource
 from ranking.rows import CutData, CutRows, build_rows
 from ranking.signals import HeadSides, SignalSchema
 from ranking.spaces import pair_tasks, user_tasks
-from retrieval.encoder.runtime import Heads
+from retrieval.encoder.head_runtime import Heads
 from retrieval.engine import Retriever
 
 log = structlog.get_logger(__name__)

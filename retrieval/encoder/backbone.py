@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib.resources
 import importlib.util
+import logging
 from pathlib import Path
 from typing import Literal
 
+import structlog
 import torch
 from torch import Tensor, nn
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
@@ -15,6 +17,8 @@ from transformers.utils import logging as hf_logging
 from infra.errors import InvalidInputError
 from infra.files import sha256_file
 from retrieval.encoder.config import PACKAGED_BACKBONE, PACKAGED_SHA256, BackboneConfig
+
+log = structlog.get_logger(__name__)
 
 Pooling = Literal["mean", "cls", "last"]
 WEIGHTS = "model.safetensors"
@@ -145,9 +149,7 @@ def load_backbone(config: BackboneConfig) -> Backbone:
     local = config.local_files_only or is_folder
     hf_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # it would draw one where no terminal is
     try:
-        model = AutoModel.from_pretrained(
-            source, attn_implementation="eager", dtype=torch.float32, local_files_only=local
-        )
+        model = _load_model(source, local_files_only=local)
         tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=local)
     except (OSError, ValueError) as error:
         where = "folder" if is_folder else "Hugging Face name (not a folder on this machine)"
@@ -164,9 +166,22 @@ def load_backbone(config: BackboneConfig) -> Backbone:
     causal = is_causal(model)
     automatic: Pooling = "last" if causal else "mean"
     pooling: Pooling = automatic if config.pooling == "auto" else config.pooling
+    return Backbone(model, tokenizer, pooling, causal=causal).eval()
+
+
+def _load_model(source: str, *, local_files_only: bool) -> PreTrainedModel:
+    # Its report of weights that the file lacks names a pooler that is thrown away: exported encoders have none.
+    logging.getLogger("transformers.modeling_utils").setLevel(logging.ERROR)
+    model, found = AutoModel.from_pretrained(
+        source, attn_implementation="eager", dtype=torch.float32, local_files_only=local_files_only,
+        output_loading_info=True,
+    )  # fmt: skip
+    missing = sorted(name for name in found["missing_keys"] if not name.startswith("pooler."))
+    if missing:
+        log.warning("backbone_weights_missing", source=source, weights=len(missing), first=missing[:5])
     if hasattr(model, "pooler"):
         model.pooler = None  # BERT's next-sentence pooler: unused, and parameters without gradient
-    return Backbone(model, tokenizer, pooling, causal=causal).eval()
+    return model  # type: ignore[no-any-return]
 
 
 def is_causal(model: PreTrainedModel) -> bool:

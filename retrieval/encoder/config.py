@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from pathlib import Path
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from retrieval.encoder.adapt.config import AugmentConfig, KeepConfig, LoraConfig, UnfreezeConfig
+from retrieval.encoder.balance.config import BalanceConfig
+from retrieval.encoder.pretrain.config import PretrainConfig
+from retrieval.encoder.relatedness.config import RelatednessConfig
+from retrieval.encoder.ship.config import ShipConfig
 
 # The demo's backbone, found inside the installed package; its author is unknown, so the weights are checked against
 # the digest of sentence-transformers/all-MiniLM-L6-v2's own file.
@@ -39,20 +46,6 @@ class BackboneConfig(BaseModel):
     local_files_only: bool = False
 
 
-class BalanceConfig(BaseModel):
-    """How the tasks' losses become one.
-
-    Attributes:
-        method: `static` (each loss over its constant predictor's, times its weight) or `uncertainty` (weights learnt).
-        weights: importance by task name; 1 for those left out.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    method: Literal["static", "uncertainty"] = "static"
-    weights: dict[str, float] = Field(default_factory=dict)
-
-
 class BatchConfig(BaseModel):
     """What one step sees.
 
@@ -61,7 +54,9 @@ class BatchConfig(BaseModel):
         positives: positives sampled for each user from tasks that span every item.
         rows: rows sampled for each user and task that spans listed pairs, for each label.
         negatives: items drawn besides, half by popularity and half uniformly.
-        task_exponent: users are drawn for task t in proportion to (users with its label) ** exponent.
+        item_rows: items drawn for tasks on items.
+        texts: free texts drawn for tasks on texts.
+        task_exponent: rows are drawn for task t in proportion to (rows with its label) ** exponent.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -70,6 +65,8 @@ class BatchConfig(BaseModel):
     positives: int = Field(3, ge=1)
     rows: int = Field(1, ge=1)
     negatives: int = Field(64, ge=1)
+    item_rows: int = Field(32, ge=1)
+    texts: int = Field(32, ge=1)
     task_exponent: float = Field(0.5, ge=0, le=1)
 
 
@@ -88,7 +85,7 @@ class WarmupConfig(BaseModel):
 
     steps: int = Field(300, ge=0)
     learning_rate: float = Field(1e-3, gt=0)
-    batch: BatchConfig = BatchConfig(users=256, positives=4, rows=2, negatives=512)
+    batch: BatchConfig = BatchConfig(users=256, positives=4, rows=2, negatives=512, item_rows=256, texts=256)
     cuts: int | None = Field(None, ge=1)
     validate_every: int = Field(50, ge=1)
 
@@ -116,6 +113,23 @@ class EncoderConfig(BaseModel):
         cache_mb: memory for the frozen layers' states of each distinct text; texts beyond it are computed anew.
         threads: torch threads; None leaves torch's choice.
         seed: of initial weights and batches.
+        optimizer: `adamw`, or `sgd` with momentum.
+        momentum: SGD's.
+        layer_decay: factor of the learning rate from each transformer layer to the one below it.
+        l1: weight of the matrices' absolute entries in the loss.
+        dropout: on pooled vectors while training; the backbone itself has none.
+        lora: low-rank adapters instead of whole layers.
+        unfreeze: one layer after the other.
+        augment: other forms of training texts, mixtures of vectors.
+        fgm: length of the adversarial step on the token embeddings (Miyato et al., 2017); 0 leaves it out. It needs
+            embeddings that learn, and a step takes twice as long.
+        rdrop: weight of the divergence between predictions under two draws of dropout (Liang et al., 2021).
+        start: folder of an exported encoder whose backbone, projections and heads of equal tasks training starts from;
+            of `backbone` then only `name` and `sha256` are passed over.
+        keep: what holds it to its start.
+        pretrain: let the backbone read the items' texts first, without labels; None leaves that out.
+        relatedness: measure how the tasks help each other once training has ended; None leaves that out.
+        ship: runtime, number format and size of what is served; None serves all of it by ONNX Runtime in float32.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -143,3 +157,39 @@ class EncoderConfig(BaseModel):
     cache_mb: int = Field(1024, ge=0)
     threads: int | None = None
     seed: int = 0
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    momentum: float = Field(0.9, ge=0, lt=1)
+    layer_decay: float = Field(1.0, gt=0, le=1)
+    l1: float = Field(0.0, ge=0)
+    dropout: float = Field(0.0, ge=0, lt=1)
+    lora: LoraConfig | None = None
+    unfreeze: UnfreezeConfig | None = None
+    augment: AugmentConfig = AugmentConfig()
+    fgm: float = Field(0.0, ge=0)
+    rdrop: float = Field(0.0, ge=0)
+    start: Path | None = None
+    keep: KeepConfig = KeepConfig()
+    pretrain: PretrainConfig | None = None
+    relatedness: RelatednessConfig | None = None
+    ship: ShipConfig | None = None
+
+    @model_validator(mode="after")
+    def _options_fit(self) -> Self:
+        """Refuse options that contradict each other."""
+        if self.fgm and (self.train_layers is not None or self.lora or self.unfreeze):
+            found = "lora" if self.lora else "unfreeze" if self.unfreeze else f"train_layers: {self.train_layers}"
+            raise ValueError(f"fgm: expected token embeddings that learn (train_layers: null), found {found}")
+        if self.rdrop and not self.dropout:
+            raise ValueError("rdrop: expected dropout above 0, without which both passes are one, found 0")
+        if self.rdrop and self.augment.mixup:
+            raise ValueError("rdrop: expected no augment.mixup, which compares no two passes over one row, found both")
+        for name, option in (("lora", self.lora), ("unfreeze", self.unfreeze)):
+            if option is not None and self.train_layers == 0:
+                raise ValueError(f"{name}: expected transformer layers that learn, found train_layers: 0")
+        if self.pretrain is not None and self.start is not None:
+            raise ValueError("pretrain: expected no start, whose backbone would take its place, found both")
+        if (self.keep.kl or self.keep.ewc) and self.start is None:
+            raise ValueError("keep: expected start, whose predictions and weights kl and ewc hold on to, found none")
+        if self.balance.level == "lora" and self.lora is None:
+            raise ValueError("balance.level: expected lora, at whose parameters this level looks, found none")
+        return self

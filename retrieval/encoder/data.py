@@ -4,23 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
 from features.schema import ITEM, LABEL, USER
-from infra.errors import InvalidInputError
+from retrieval.encoder.data_checks import check_training_data
+from retrieval.encoder.layout import TaskKind, TaskOn
 
 Int32 = npt.NDArray[np.int32]
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 Bool = npt.NDArray[np.bool_]
 
-
-class TrainingDataError(InvalidInputError):
-    """Training data that contradicts itself."""
+# What a head can be, by what a row is.
+KINDS: Final[Mapping[TaskOn, tuple[TaskKind, ...]]] = {
+    "pair": ("contrastive", "binary", "regression"),
+    "user": ("binary", "regression", "multiclass"),
+    "item": ("binary", "regression", "multiclass"),
+    "text": ("contrastive", "binary", "regression", "multiclass", "token_tags"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,16 +34,21 @@ class EncoderTask:
 
     Attributes:
         name: the task's.
-        kind: `contrastive` (retrieval) or `binary`.
-        on: `pair` or `user`.
+        kind: `contrastive` (retrieval), `binary`, `regression`, `multiclass`, or `token_tags`.
+        on: `pair`, `user`, `item` or `text`. A contrastive task on texts finds the item that answers a text.
         space: `all` where every item of the cut's universe that isn't listed is a negative; `rows` where only listed
-            pairs carry labels. Without meaning on `user`.
+            pairs carry labels. Without meaning but on `pair`.
+        classes: names of a multiclass task's classes or of the tags, by code.
+        parent: binary task that this one is conditioned on: its probability is the parent's times its own head's
+            (Ma et al., 2018), so that it never exceeds the parent's.
     """
 
     name: str
-    kind: Literal["contrastive", "binary"]
-    on: Literal["pair", "user"]
+    kind: TaskKind
+    on: TaskOn
     space: Literal["all", "rows"] = "all"
+    classes: tuple[str, ...] = ()
+    parent: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +58,7 @@ class PairRows:
     Attributes:
         user: int32 `[n]` row of the cut's users.
         item: int32 `[n]` item position.
-        label: float32 `[n]`, 0 or 1.
+        label: float32 `[n]`: 0 or 1, or a regression's number.
     """
 
     user: Int32
@@ -64,7 +74,8 @@ class CutData:
         users: int32 `[n]` user positions, distinct.
         user_texts: a text for each.
         pairs: rows by pair task; a task with space `all` lists its positives.
-        user_labels: by user task float32 `[n]`: 0, 1, or NaN where there is no label.
+        user_labels: by user task float32 `[n]`: 0 or 1, a number, or a class's code; NaN where there is no label.
+        item_labels: by item task the same, float32 `[n_items]`.
         universe: by task with space `all`: bool `[n_items]`, the items it spans at this cut.
     """
 
@@ -72,40 +83,71 @@ class CutData:
     user_texts: Sequence[str]
     pairs: Mapping[str, PairRows] = field(default_factory=dict)
     user_labels: Mapping[str, Float32] = field(default_factory=dict)
+    item_labels: Mapping[str, Float32] = field(default_factory=dict)
     universe: Mapping[str, Bool] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingData:
-    """All that `train` reads.
+class Tags:
+    """Tags of the units (words, characters) of some texts, ragged.
 
     Attributes:
-        tasks: the heads.
+        text: int32 `[units]` row of the texts, ascending.
+        span: int32 `[units, 2]` first character of the unit and the one after its last.
+        code: int32 `[units]` its tag.
+    """
+
+    text: Int32
+    span: Int32
+    code: Int32
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextData:
+    """Free texts and their labels.
+
+    Attributes:
+        texts: `[n]`.
+        labels: by task float32 `[n]`: 0 or 1, a number, or a class's code; NaN where there is no label.
+        answers: by contrastive task int32 `[n]` position of the item that answers the text; -1 where there is none.
+        tags: by token-tag task.
+    """
+
+    texts: Sequence[str] = ()
+    labels: Mapping[str, Float32] = field(default_factory=dict)
+    answers: Mapping[str, Int32] = field(default_factory=dict)
+    tags: Mapping[str, Tags] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingData:
+    """All that `train` reads; there are cuts, texts or both.
+
+    Attributes:
+        tasks: the heads; a parent stands before its children.
         item_texts: one for each item position.
         popularity: float64 `[n_items]` counts of events before the newest training cut: draws negatives.
         train: training cuts.
-        validation: the cut held out in time, for early stopping.
+        validation: the cut held out in time, for early stopping; None where there are no cuts.
+        texts: training texts.
+        validation_texts: those held out.
     """
 
     tasks: tuple[EncoderTask, ...]
-    item_texts: Sequence[str]
-    popularity: Float64
-    train: tuple[CutData, ...]
-    validation: CutData
+    item_texts: Sequence[str] = ()
+    popularity: Float64 = field(default_factory=lambda: np.zeros(0))
+    train: tuple[CutData, ...] = ()
+    validation: CutData | None = None
+    texts: TextData = TextData()
+    validation_texts: TextData = TextData()
 
     def __post_init__(self) -> None:
-        n_items = len(self.item_texts)
-        if len(self.popularity) != n_items:
-            raise TrainingDataError(
-                f"popularity: expected {n_items} values (one an item), found {len(self.popularity)}"
-            )
-        if not self.train:
-            raise TrainingDataError("train: expected at least one training cut, found none")
-        names = [task.name for task in self.tasks]
-        if not names or len(set(names)) != len(names):
-            raise TrainingDataError(f"tasks: expected distinct names, at least one, found {names}")
-        for number, cut in enumerate((*self.train, self.validation)):
-            _check_cut(cut, self.tasks, n_items, f"cut {number}")
+        check_training_data(self)
+
+    @property
+    def cuts(self) -> tuple[CutData, ...]:
+        """Training cuts, then the one held out."""
+        return (*self.train, *((self.validation,) if self.validation else ()))
 
 
 def cut_data(
@@ -115,16 +157,20 @@ def cut_data(
     pairs: Mapping[str, pl.DataFrame],
     user_labels: Mapping[str, pl.DataFrame],
     universe: Mapping[str, Bool],
+    item_labels: Mapping[str, pl.DataFrame] | None = None,
+    n_items: int = 0,
 ) -> CutData:
     """Build a cut from label frames.
 
     Args:
         users: distinct user positions, one a text.
         user_texts: as of the cut.
-        pairs: by task a frame with `user` and `item` positions and `label` (0 or 1; all 1 where the space is `all`).
+        pairs: by task a frame with `user` and `item` positions and `label` (all 1 where the space is `all`).
             Rows of users who aren't in `users` are left out; so are positives outside the task's universe.
         user_labels: by task a frame with `user` and `label`.
         universe: by task with space `all`, bool `[n_items]`.
+        item_labels: by task a frame with `item` and `label`.
+        n_items: length of the items' labels.
 
     Returns:
         The cut, its pairs in terms of rows of `users`.
@@ -147,32 +193,18 @@ def cut_data(
     for name, frame in user_labels.items():
         joined = rows.join(frame.with_columns(pl.col(USER).cast(pl.Int32)), on=USER, how="left", maintain_order="left")
         labels[name] = joined[LABEL].cast(pl.Float32).fill_null(float("nan")).to_numpy()
-    return CutData(users=positions, user_texts=user_texts, pairs=tables, user_labels=labels, universe=universe)
+    return CutData(
+        users=positions,
+        user_texts=user_texts,
+        pairs=tables,
+        user_labels=labels,
+        item_labels={name: _by_item(frame, n_items) for name, frame in (item_labels or {}).items()},
+        universe=universe,
+    )
 
 
-def _check_cut(cut: CutData, tasks: tuple[EncoderTask, ...], n_items: int, where: str) -> None:
-    n_users = len(cut.users)
-    if len(cut.user_texts) != n_users or n_users == 0:
-        raise TrainingDataError(
-            f"{where}: expected one text for each of {n_users} users (1 at least), found {len(cut.user_texts)}"
-        )
-    for task in tasks:
-        if task.on == "user":
-            labels = cut.user_labels.get(task.name)
-            if labels is not None and len(labels) != n_users:
-                raise TrainingDataError(
-                    f"{where}, task {task.name}: expected {n_users} user labels, found {len(labels)}"
-                )
-            continue
-        rows = cut.pairs.get(task.name)
-        if rows is None:
-            continue
-        if len(rows.item) and not 0 <= int(rows.item.min()) <= int(rows.item.max()) < n_items:
-            raise TrainingDataError(
-                f"{where}, task {task.name}: expected item positions in [0, {n_items}), "
-                f"found {rows.item.min()}..{rows.item.max()}"
-            )
-        if task.space == "all" and len(cut.universe.get(task.name, ())) != n_items:
-            raise TrainingDataError(
-                f"{where}, task {task.name}: expected a universe of {n_items} flags for a task that spans all items"
-            )
+def _by_item(frame: pl.DataFrame, n_items: int) -> Float32:
+    """Return float32 `[n_items]`, NaN for items that the frame doesn't hold."""
+    labels = np.full(n_items, np.nan, np.float32)
+    labels[frame[ITEM].to_numpy()] = frame[LABEL].cast(pl.Float32).to_numpy()
+    return labels

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,11 +16,14 @@ from torch import Tensor, nn
 
 from infra.errors import PolyrankError
 from retrieval.encoder.backbone import Backbone
+from retrieval.encoder.batch import View
 from retrieval.encoder.config import BackboneConfig, Kind
-from retrieval.encoder.heads import PairHead, RetrievalHead, UserHead
+from retrieval.encoder.data import EncoderTask
+from retrieval.encoder.head_runtime import Heads
+from retrieval.encoder.heads import PairHead, RetrievalHead, RowHead, TagHead
 from retrieval.encoder.layout import FORMAT, HEADS, ONNX, OUTPUT, Description, TaskEntry
-from retrieval.encoder.model import SIDE_OF, MultiTaskEncoder
-from retrieval.encoder.runtime import Heads, TextEncoder
+from retrieval.encoder.model import SIDE_OF, Features, MultiTaskEncoder
+from retrieval.encoder.runtime import TextEncoder
 from retrieval.encoder.tokens import tokenize
 
 log = structlog.get_logger(__name__)
@@ -91,7 +94,10 @@ def export(
         max_tokens=dict(config.max_tokens),
         prefixes=dict(config.prefixes),
         sides=dict(SIDE_OF),
-        tasks=tuple(TaskEntry(name=task.name, kind=task.kind, on=task.on) for task in model.tasks),
+        tasks=tuple(
+            TaskEntry(name=task.name, kind=task.kind, on=task.on, classes=task.classes, parent=task.parent)
+            for task in model.tasks
+        ),
     ).write(folder)
     return verify(model, config, folder, golden=golden)
 
@@ -170,7 +176,7 @@ def _write_heads(model: MultiTaskEncoder, path: Path) -> None:
         assert isinstance(projection, nn.Linear)
         arrays[f"projection/{side}"] = projection.weight.detach()
     for name, head in model.heads.items():
-        assert isinstance(head, PairHead | RetrievalHead | UserHead)
+        assert isinstance(head, PairHead | RetrievalHead | RowHead | TagHead)
         arrays |= {f"head/{name}/{key}": value.detach() for key, value in head.arrays().items()}
     save_file({key: value.clone().contiguous() for key, value in arrays.items()}, path)
 
@@ -187,14 +193,22 @@ def _compare(model: MultiTaskEncoder, config: BackboneConfig, folder: Path, gold
             vectors[kind] = model.vectors(model.backbone(*table.padded(positions[kind])), kind)
             found = encoder.encode(golden, kind)
             worst = max(worst, float(np.abs(found - vectors[kind].numpy()).max()))
-        users, items = vectors["user"], vectors["item"]
-        logits = 0.0
-        for task in model.tasks:
-            if task.on == "user":
-                expected, scored = model.heads[task.name](users), heads.user_logits(task.name, users.numpy())
-            else:
-                expected = model.heads[task.name](users[:1], items)[0]
-                scored = heads.pair_logits(task.name, users[0].numpy(), items.numpy())
-            logits = max(logits, float(np.abs(expected.numpy() - scored).max()))
+        logits = max((_logit_difference(model, heads, task, vectors) for task in model.tasks), default=0.0)
     size = sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
     return ExportReport(rows=len(golden) * len(kinds), vector_difference=worst, logit_difference=logits, bytes=size)
+
+
+def _logit_difference(
+    model: MultiTaskEncoder, heads: Heads, task: EncoderTask, vectors: Mapping[Kind, Tensor]
+) -> float:
+    """Return the largest difference of one task's logits on the golden texts' vectors."""
+    if task.kind == "token_tags":
+        return 0.0
+    users, items = vectors["text" if task.on == "text" else "user"], vectors["item"]
+    views: dict[View, Tensor] = {"user": vectors["user"], "item_row": items, "text": vectors["text"], "item": items}
+    expected = model.logits(task, Features(vectors=views), {})
+    if task.on == "pair" or task.kind == "contrastive":
+        scored = np.stack([heads.pair_logits(task.name, user, items.numpy()) for user in users.numpy()])
+    else:
+        scored = heads.row_logits(task.name, vectors[task.on].numpy())
+    return float(np.abs(expected.numpy() - scored).max())

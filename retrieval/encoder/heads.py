@@ -18,8 +18,11 @@ class PairHead(nn.Module):
     Attributes:
         left, right: U and V, `[rank, dim]`.
         user, item: a and b, `[dim]`.
-        bias: c.
+        bias: c, `[1]`.
+        scale: of the output: a regression's standard deviation, so that one learning rate suits every unit.
     """
+
+    scale: Tensor
 
     def __init__(self, dim: int, rank: int, *, gain: float = 0.05) -> None:
         super().__init__()
@@ -28,25 +31,26 @@ class PairHead(nn.Module):
         self.right = nn.Parameter(start.clone())
         self.user = nn.Parameter(torch.zeros(dim))
         self.item = nn.Parameter(torch.zeros(dim))
-        self.bias = nn.Parameter(torch.zeros(()))
+        self.bias = nn.Parameter(torch.zeros(1))
+        self.register_buffer("scale", torch.ones(()))
 
     def forward(self, users: Tensor, items: Tensor) -> Tensor:
         """Return logits `[n_users, n_items]` of unit vectors `[n_users, dim]` and `[n_items, dim]`."""
         root = math.sqrt(users.shape[1])
         users, items = users * root, items * root
         bilinear = (users @ self.left.T) @ (items @ self.right.T).T
-        return bilinear + (users @ self.user)[:, None] + (items @ self.item)[None, :] + self.bias
+        return self.scale * (bilinear + (users @ self.user)[:, None] + (items @ self.item)[None, :] + self.bias)
 
     @torch.no_grad()
     def arrays(self) -> dict[str, Tensor]:
         """Return arrays for unit vectors: left and right `[rank, dim]`, user and item `[dim]`, bias `[1]`."""
         root = math.sqrt(self.left.shape[1])
         return {
-            "left": self.left * root,
+            "left": self.left * (root * self.scale),
             "right": self.right * root,
-            "user": self.user * root,
-            "item": self.item * root,
-            "bias": self.bias.reshape(1),
+            "user": self.user * (root * self.scale),
+            "item": self.item * (root * self.scale),
+            "bias": self.bias * self.scale,
         }
 
 
@@ -71,45 +75,95 @@ class RetrievalHead(nn.Module):
         return {"scale": self.log_scale.clamp(max=math.log(100.0)).exp().reshape(1)}
 
 
-class UserHead(nn.Module):
-    """Logit of one vector: linear, or with one hidden layer of rectified units; it starts as a constant.
+class RowHead(nn.Module):
+    """Logits of one vector: linear, or with one hidden layer of rectified units; they start as a constant.
+
+    Args:
+        dim: of the vectors.
+        hidden: width of the hidden layer; 0 leaves it out.
+        outputs: 1 for a binary task or a number, the number of classes for others.
 
     Attributes:
         inner: `[hidden, dim]` with bias, or None.
-        outer: `[1, hidden or dim]` with bias.
+        outer: `[outputs, hidden or dim]` with bias.
+        scale: of the output, as in `PairHead`.
     """
 
-    def __init__(self, dim: int, hidden: int) -> None:
+    scale: Tensor
+
+    def __init__(self, dim: int, hidden: int, outputs: int = 1) -> None:
         super().__init__()
         self.inner = nn.Linear(dim, hidden) if hidden else None
-        self.outer = nn.Linear(hidden or dim, 1)
+        self.outer = nn.Linear(hidden or dim, outputs)
+        nn.init.zeros_(self.outer.weight)
+        nn.init.zeros_(self.outer.bias)
+        self.register_buffer("scale", torch.ones(()))
+
+    @property
+    def bias(self) -> Tensor:
+        """The constant, `[outputs]`."""
+        bias: Tensor = self.outer.bias
+        return bias
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """Return logits `[n]`, or `[n, outputs]` of several, of unit vectors `[n, dim]`."""
+        states = vectors * math.sqrt(vectors.shape[1])
+        if self.inner is not None:
+            states = torch.relu(self.inner(states))
+        out: Tensor = self.outer(states) * self.scale
+        return out.squeeze(1) if out.shape[1] == 1 else out
+
+    @torch.no_grad()
+    def arrays(self) -> dict[str, Tensor]:
+        """Return arrays for unit vectors: outer `[outputs, width]`, bias `[outputs]`, and inner, inner_bias."""
+        bias = self.outer.bias * self.scale
+        if self.inner is None:
+            root = math.sqrt(self.outer.weight.shape[1])
+            return {"outer": self.outer.weight * (root * self.scale), "bias": bias}
+        root = math.sqrt(self.inner.weight.shape[1])
+        return {
+            "outer": self.outer.weight * self.scale,
+            "bias": bias,
+            "inner": self.inner.weight * root,
+            "inner_bias": self.inner.bias,
+        }
+
+
+class TagHead(nn.Module):
+    """Logits of a token's state: one linear layer over the normalised state.
+
+    Attributes:
+        norm: of the state, without parameters of its own: the linear layer has them.
+        outer: `[tags, dim]` with bias.
+    """
+
+    def __init__(self, dim: int, tags: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(dim, elementwise_affine=False)
+        self.outer = nn.Linear(dim, tags)
         nn.init.zeros_(self.outer.weight)
         nn.init.zeros_(self.outer.bias)
 
     @property
     def bias(self) -> Tensor:
-        """The constant, `[1]`."""
+        """The constant, `[tags]`."""
         bias: Tensor = self.outer.bias
         return bias
 
-    def forward(self, users: Tensor) -> Tensor:
-        """Return logits `[n]` of unit vectors `[n, dim]`."""
-        states = users * math.sqrt(users.shape[1])
-        if self.inner is not None:
-            states = torch.relu(self.inner(states))
-        out: Tensor = self.outer(states).squeeze(1)
+    def forward(self, states: Tensor) -> Tensor:
+        """Return logits `[tokens, tags]` of states `[tokens, dim]`."""
+        out: Tensor = self.outer(self.norm(states))
         return out
 
     @torch.no_grad()
     def arrays(self) -> dict[str, Tensor]:
-        """Return arrays for unit vectors: outer `[width]`, bias `[1]`, and inner `[hidden, dim]`, inner_bias."""
-        if self.inner is None:
-            root = math.sqrt(self.outer.weight.shape[1])
-            return {"outer": self.outer.weight[0] * root, "bias": self.outer.bias}
-        root = math.sqrt(self.inner.weight.shape[1])
-        return {
-            "outer": self.outer.weight[0].clone(),
-            "bias": self.outer.bias,
-            "inner": self.inner.weight * root,
-            "inner_bias": self.inner.bias,
-        }
+        """Return outer `[tags, dim]` and bias `[tags]`, for normalised states."""
+        return {"outer": self.outer.weight.clone(), "bias": self.outer.bias}
+
+
+def product_logit(parent: Tensor, own: Tensor) -> Tensor:
+    """Return the logit of sigmoid(parent) x sigmoid(own), elementwise: a child's probability (ESMM, Ma et al., 2018).
+
+    With p = 1 / ((1 + e^-a)(1 + e^-b)), p / (1 - p) = 1 / (e^-a + e^-b + e^-(a+b)).
+    """
+    return -torch.logsumexp(torch.stack([-parent, -own, -parent - own]), dim=0)

@@ -16,9 +16,13 @@ TOKENIZER: Final = "tokenizer.json"
 HEADS: Final = "heads.safetensors"
 DESCRIPTION: Final = "encoder.json"
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 # Any name but "embedding": torch's dynamo exporter writes an invalid graph for an output called so.
 OUTPUT: Final = "pooled"
+
+
+TaskKind = Literal["contrastive", "binary", "regression", "multiclass", "token_tags"]
+TaskOn = Literal["pair", "user", "item", "text"]
 
 
 class EncoderFilesError(InvalidInputError):
@@ -26,13 +30,23 @@ class EncoderFilesError(InvalidInputError):
 
 
 class TaskEntry(BaseModel):
-    """One head, as written in the description."""
+    """One head, as written in the description.
+
+    Attributes:
+        name: the task's.
+        kind: what it predicts.
+        on: what a row is.
+        classes: names by code, of a multiclass task or of tags.
+        parent: task whose probability its own is multiplied by.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
-    kind: Literal["contrastive", "binary"]
-    on: Literal["pair", "user"]
+    kind: TaskKind
+    on: TaskOn
+    classes: tuple[str, ...] = ()
+    parent: str | None = None
 
 
 class Description(BaseModel):

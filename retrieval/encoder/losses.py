@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 from torch.nn import functional
-
-from retrieval.encoder.batches import Batch
-from retrieval.encoder.data import EncoderTask
 
 
 def masked_bce(logits: Tensor, labels: Tensor, present: Tensor) -> Tensor | None:
@@ -26,6 +21,29 @@ def masked_bce(logits: Tensor, labels: Tensor, present: Tensor) -> Tensor | None
     if not bool(present.any()):
         return None
     return functional.binary_cross_entropy_with_logits(logits[present], labels[present])
+
+
+def masked_squares(values: Tensor, labels: Tensor, present: Tensor) -> Tensor | None:
+    """Return the mean squared error over present entries, or None where there is none; arguments as `masked_bce`."""
+    if not bool(present.any()):
+        return None
+    return functional.mse_loss(values[present], labels[present])
+
+
+def masked_cross_entropy(logits: Tensor, labels: Tensor, present: Tensor) -> Tensor | None:
+    """Return the mean cross-entropy over present rows.
+
+    Args:
+        logits: `[n, classes]`.
+        labels: `[n]` codes (anything where absent).
+        present: `[n]` bool.
+
+    Returns:
+        The mean, or None where no row is present.
+    """
+    if not bool(present.any()):
+        return None
+    return functional.cross_entropy(logits[present], labels[present].long())
 
 
 def info_nce(logits: Tensor, positive: Tensor, excluded: Tensor, log_q: Tensor | None) -> Tensor | None:
@@ -50,61 +68,3 @@ def info_nce(logits: Tensor, positive: Tensor, excluded: Tensor, log_q: Tensor |
     # -log(exp(s) / (exp(s) + sum of negatives)) = softplus(log-sum of negatives - s).
     losses = functional.softplus(rest - corrected)
     return losses[positive].mean()
-
-
-def constant_losses(
-    tasks: Sequence[EncoderTask], batches: Sequence[Batch], *, logq: bool
-) -> dict[str, tuple[float, float]]:
-    """Measure every task's best constant prediction, the yardstick of its loss.
-
-    Args:
-        tasks: which.
-        batches: to measure on.
-        logq: whether retrieval's logits are corrected.
-
-    Returns:
-        By task the mean loss and the constant logit; a task without a label in any batch has loss 1 and logit 0.
-    """
-    found: dict[str, tuple[float, float]] = {}
-    for task in tasks:
-        if task.kind == "contrastive":
-            held = [(batch.pairs[task.name], batch.log_q) for batch in batches if task.name in batch.pairs]
-            each = [info_nce(torch.zeros_like(p.shift), p.drawn, p.excluded, q if logq else None) for p, q in held]
-            values = [float(loss) for loss in each if loss is not None]
-            found[task.name] = (sum(values) / len(values), 0.0) if values else (1.0, 0.0)
-        else:
-            found[task.name] = _constant_binary(task, batches)
-    return found
-
-
-def _constant_binary(task: EncoderTask, batches: Sequence[Batch]) -> tuple[float, float]:
-    """Find by bisection the logit c with mean(sigmoid(c + shift)) = mean(label), and its loss."""
-    if task.on == "user":
-        parts = [batch.users[task.name] for batch in batches if task.name in batch.users]
-        label = torch.cat([labels[present] for labels, present in parts]) if parts else torch.zeros(0)
-        shift = torch.zeros_like(label)
-    else:
-        pairs = [batch.pairs[task.name] for batch in batches if task.name in batch.pairs]
-        label = torch.cat([pair.label[pair.present] for pair in pairs]) if pairs else torch.zeros(0)
-        shift = torch.cat([pair.shift[pair.present] for pair in pairs]) if pairs else torch.zeros(0)
-    if len(label) == 0:
-        return 1.0, 0.0
-    low, high, rate = -15.0, 15.0, float(label.mean())
-    for _ in range(40):
-        middle = (low + high) / 2
-        low, high = (middle, high) if float(torch.sigmoid(middle + shift).mean()) < rate else (low, middle)
-    return float(functional.binary_cross_entropy_with_logits(low + shift, label)), low
-
-
-def positives(tasks: Sequence[EncoderTask], batches: Sequence[Batch]) -> dict[str, float]:
-    """Count each task's positive labels over the batches (for retrieval, the positives drawn)."""
-    counts: dict[str, float] = {}
-    for task in tasks:
-        if task.on == "user":
-            held = [batch.users[task.name] for batch in batches if task.name in batch.users]
-            counts[task.name] = float(sum(float((label * present).sum()) for label, present in held))
-        else:
-            pairs = [batch.pairs[task.name] for batch in batches if task.name in batch.pairs]
-            drawn = [pair.drawn.float() if task.kind == "contrastive" else pair.label * pair.present for pair in pairs]
-            counts[task.name] = float(sum(float(entries.sum()) for entries in drawn))
-    return counts

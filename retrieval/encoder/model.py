@@ -2,21 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from retrieval.encoder.backbone import Backbone
-from retrieval.encoder.batches import Batch
+from retrieval.encoder.batch import Batch, View
 from retrieval.encoder.config import EncoderConfig, Kind
 from retrieval.encoder.data import EncoderTask
-from retrieval.encoder.heads import PairHead, RetrievalHead, UserHead
-from retrieval.encoder.losses import info_nce, masked_bce
+from retrieval.encoder.heads import PairHead, RetrievalHead, RowHead, TagHead, product_logit
+from retrieval.encoder.losses import info_nce, masked_bce, masked_cross_entropy, masked_squares
 
 # Free text asks for items, so it shares the items' projection: a query that equals an item's text finds that item.
 SIDE_OF: dict[Kind, str] = {"user": "user", "item": "item", "text": "item"}
+_KIND_OF: dict[View, Kind] = {"user": "user", "item": "item", "item_row": "item", "text": "text"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Features:
+    """What every head reads: the tensors between the shared layers and the tasks' own.
+
+    Attributes:
+        vectors: by view unit vectors `[rows, dim]`.
+        tokens: token states `[tokens, dim]` of the texts that carry tags, or None.
+        starts: int64 `[rows of the view text]` first of each text's states.
+    """
+
+    vectors: Mapping[View, Tensor]
+    tokens: Tensor | None = None
+    starts: Tensor | None = None
+
+    def tensors(self) -> list[Tensor]:
+        """Return those with a gradient, in a fixed order."""
+        found = [*self.vectors.values(), *(() if self.tokens is None else (self.tokens,))]
+        return [tensor for tensor in found if tensor.requires_grad]
 
 
 class MultiTaskEncoder(nn.Module):
@@ -50,47 +72,105 @@ class MultiTaskEncoder(nn.Module):
         unit = functional.normalize(pooled, dim=1)
         return functional.normalize(unit + self.projections[SIDE_OF[kind]](unit), dim=1)
 
-    def losses(self, batch: Batch, user_pooled: Tensor, item_pooled: Tensor) -> dict[str, Tensor]:
+    def view_vectors(self, pooled: Mapping[View, Tensor]) -> dict[View, Tensor]:
+        """Return the unit vectors of each view's rows, of pooled states `[rows, dim]`."""
+        return {view: self.vectors(states, _KIND_OF[view]) for view, states in pooled.items()}
+
+    def losses(self, batch: Batch, features: Features, tasks: Sequence[EncoderTask] | None = None) -> dict[str, Tensor]:
         """Return the loss of each task present in the batch.
 
         Args:
             batch: labels.
-            user_pooled: `[users, dim]` pooled states of `batch.user_texts`.
-            item_pooled: `[distinct texts, dim]` of `batch.item_texts`.
+            features: of the batch's texts.
+            tasks: which; None takes all. A child's parent is scored with it, whether or not it is asked for.
 
         Returns:
-            Scalars by task; a task without a label in the batch has no entry.
+            Scalars by task; a task without a label in the batch, or whose token states aren't given, has no entry.
         """
-        device = user_pooled.device
-        users = self.vectors(user_pooled, "user")
-        items = self.vectors(item_pooled, "item")[batch.item_index.to(device)]
+        logits: dict[str, Tensor] = {}
         found: dict[str, Tensor | None] = {}
-        for task in self.tasks:
-            if task.on == "user" and task.name in batch.users:
-                label, present = (part.to(device) for part in batch.users[task.name])
-                found[task.name] = masked_bce(self.heads[task.name](users), label, present)
-            elif task.on == "pair" and task.name in batch.pairs:
-                found[task.name] = self._pair_loss(task, batch, self.heads[task.name](users, items))
+        for task in self.tasks if tasks is None else tasks:
+            if task.name in batch.pairs or task.name in batch.rows:
+                found[task.name] = self._loss(task, batch, self.logits(task, features, logits))
+            elif task.name in batch.tags and features.tokens is not None:
+                found[task.name] = self._tag_loss(task, batch, features)
         return {name: loss for name, loss in found.items() if loss is not None}
 
-    def _pair_loss(self, task: EncoderTask, batch: Batch, logits: Tensor) -> Tensor | None:
-        labels, device = batch.pairs[task.name], logits.device
+    def logits(self, task: EncoderTask, features: Features, known: dict[str, Tensor]) -> Tensor:
+        """Return a task's logits, a child's with its parent's in them.
+
+        Args:
+            task: any but one on tokens.
+            features: vectors of the views that its rows are of.
+            known: logits by task so far; filled, so that each head runs once.
+
+        Returns:
+            `[rows, items]` on pairs and of a contrastive task, `[rows, classes]` of a multiclass one, else `[rows]`.
+        """
+        if task.name not in known:
+            vectors, head = features.vectors, self.heads[task.name]
+            if task.on == "pair" or task.kind == "contrastive":
+                own: Tensor = head(vectors["user" if task.on == "pair" else "text"], vectors["item"])
+            else:
+                own = head(vectors["item_row" if task.on == "item" else task.on])
+            if task.parent is not None:
+                own = product_logit(self.logits(self.task(task.parent), features, known), own)
+            known[task.name] = own
+        return known[task.name]
+
+    def task(self, name: str) -> EncoderTask:
+        """Return the task of this name, which there is."""
+        return next(task for task in self.tasks if task.name == name)
+
+    def _loss(self, task: EncoderTask, batch: Batch, logits: Tensor) -> Tensor | None:
+        device = logits.device
         if task.kind == "contrastive":
+            pairs = batch.pairs[task.name]
             log_q = batch.log_q.to(device) if self.logq else None
-            return info_nce(logits, labels.drawn.to(device), labels.excluded.to(device), log_q)
-        return masked_bce(logits + labels.shift.to(device), labels.label.to(device), labels.present.to(device))
+            return info_nce(logits, pairs.drawn.to(device), pairs.excluded.to(device), log_q)
+        labels = batch.pairs[task.name] if task.on == "pair" else batch.rows[task.name]
+        label, present = labels.label.to(device), labels.present.to(device)
+        if task.kind == "multiclass":
+            return masked_cross_entropy(logits, label, present)
+        if task.kind == "regression":
+            return masked_squares(logits, label, present)
+        if task.on == "pair":
+            logits = logits + batch.pairs[task.name].shift.to(device)
+        return masked_bce(logits, label, present)
+
+    def _tag_loss(self, task: EncoderTask, batch: Batch, features: Features) -> Tensor:
+        assert features.tokens is not None
+        assert features.starts is not None
+        tags, device = batch.tags[task.name], features.tokens.device
+        spots = features.starts[tags.text.to(device)] + tags.token.to(device)
+        return functional.cross_entropy(self.heads[task.name](features.tokens[spots]), tags.code.to(device))
 
     @torch.no_grad()
-    def set_constant(self, name: str, logit: float) -> None:
-        """Let a binary head start at its best constant."""
-        head = self.heads[name]
-        if isinstance(head, PairHead | UserHead):
-            head.bias.fill_(logit)
+    def set_constant(self, name: str, constant: Tensor, *, spread: float = 1.0) -> None:
+        """Let a head start at its best constant.
+
+        Args:
+            name: a task that is not contrastive; a parent is set before its children.
+            constant: `[outputs]`; for a child, the logit of its whole probability.
+            spread: standard deviation of a regression's labels.
+        """
+        task, head = self.task(name), self.heads[name]
+        assert isinstance(head, PairHead | RowHead | TagHead)
+        if task.parent is not None:
+            parent = self.heads[task.parent]
+            assert isinstance(parent, PairHead | RowHead)
+            # Of the child's rate, the share that the parent's leaves to its own head.
+            constant = torch.logit((torch.sigmoid(constant) / torch.sigmoid(parent.bias)).clamp(1e-6, 1 - 1e-3))
+        if isinstance(head, PairHead | RowHead):
+            head.scale.fill_(spread)
+        head.bias.copy_(constant / spread)
 
 
 def _head(task: EncoderTask, dim: int, config: EncoderConfig) -> nn.Module:
-    if task.on == "user":
-        return UserHead(dim, config.hidden)
     if task.kind == "contrastive":
         return RetrievalHead(config.temperature)
-    return PairHead(dim, config.rank)
+    if task.kind == "token_tags":
+        return TagHead(dim, len(task.classes))
+    if task.on == "pair":
+        return PairHead(dim, config.rank)
+    return RowHead(dim, config.hidden, len(task.classes) if task.kind == "multiclass" else 1)

@@ -5,17 +5,30 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Literal
 
 import torch
 from torch import nn
-from torch.optim import AdamW
+from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 
-def make_optimizer(groups: Iterable[tuple[Iterable[nn.Parameter], float]], *, weight_decay: float) -> AdamW:
-    """Return AdamW over (parameters, rate) groups; only matrices decay, and frozen parameters are left out.
+def make_optimizer(
+    groups: Iterable[tuple[Iterable[nn.Parameter], float]],
+    *,
+    weight_decay: float,
+    method: Literal["adamw", "sgd"] = "adamw",
+    momentum: float = 0.9,
+) -> Optimizer:
+    """Return an optimiser over (parameters, rate) groups; only matrices decay, and frozen parameters are left out.
 
     A parameter without a gradient in a step, such as an absent task's head, is skipped with its moments and its decay.
+
+    Args:
+        groups: what learns, and how fast.
+        weight_decay: decoupled from the gradient in AdamW, part of it in SGD.
+        method: which optimiser.
+        momentum: SGD's.
     """
     split: list[dict[str, object]] = []
     for parameters, rate in groups:
@@ -24,10 +37,11 @@ def make_optimizer(groups: Iterable[tuple[Iterable[nn.Parameter], float]], *, we
         others = [parameter for parameter in trainable if parameter.ndim < 2]
         split.append({"params": matrices, "lr": rate, "weight_decay": weight_decay})
         split.append({"params": others, "lr": rate, "weight_decay": 0.0})
-    return AdamW([group for group in split if group["params"]])
+    held = [group for group in split if group["params"]]
+    return AdamW(held) if method == "adamw" else SGD(held, momentum=momentum)
 
 
-def warmup_cosine(optimizer: AdamW, steps: int, warmup: float) -> LambdaLR:
+def warmup_cosine(optimizer: Optimizer, steps: int, warmup: float) -> LambdaLR:
     """Return a schedule that rises linearly over `warmup` x steps and falls to 0 by a cosine."""
     rise = max(1, round(steps * warmup))
 

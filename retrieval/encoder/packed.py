@@ -6,9 +6,11 @@ A short text in a padded batch wastes most of its rows; here the tokens of all t
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -16,6 +18,7 @@ from retrieval.encoder.backbone import Backbone, pool
 from retrieval.encoder.tokens import Int64, TokenTable, chunks, ragged_positions
 
 CHUNK_TOKENS = 4096
+Bool = npt.NDArray[np.bool_]
 
 
 class PackedBert:
@@ -86,6 +89,46 @@ class PackedBert:
         return out
 
 
+@dataclass(frozen=True, kw_only=True)
+class TextStates:
+    """What the transformer gives of n texts.
+
+    Attributes:
+        pooled: `[n, dim]`.
+        tokens: `[tokens, dim]` states of the texts that were asked for, or None.
+        starts: int64 `[n]` first of each text's token states; -1 for a text without.
+    """
+
+    pooled: Tensor
+    tokens: Tensor | None = None
+    starts: Tensor | None = None
+
+
+class FrozenTexts:
+    """States of some texts of one token table, computed once, without gradients.
+
+    Args:
+        texts: int64 `[n]` distinct token table positions.
+        states: theirs; without token states, tasks on tokens have nothing to read.
+        size: of the token table.
+    """
+
+    def __init__(self, texts: Int64, states: TextStates, size: int) -> None:
+        self._place = np.full(size, -1, np.int64)
+        self._place[texts] = np.arange(len(texts))
+        self._states = states
+
+    def states(self, texts: Int64, with_tokens: Bool) -> TextStates:  # noqa: ARG002 - it has them or it hasn't
+        """Return the states of texts that it holds."""
+        place = torch.from_numpy(self._place[texts]).to(self._states.pooled.device)
+        starts = self._states.starts
+        return TextStates(
+            pooled=self._states.pooled[place],
+            tokens=self._states.tokens,
+            starts=None if starts is None else starts[place],
+        )
+
+
 class TextPooler:
     """Pooled vectors of texts of one token table, with gradients through the trainable layers.
 
@@ -107,23 +150,43 @@ class TextPooler:
 
     def __call__(self, texts: Int64) -> Tensor:
         """Return pooled states `[n, dim]` of the texts at these positions, with gradients unless under no_grad."""
-        groups = chunks(self.table.lengths[texts], CHUNK_TOKENS)
-        pooled = torch.cat([self._chunk(texts[group]) for group in groups])
-        order = np.concatenate(groups)
-        back = np.empty(len(order), np.int64)
-        back[order] = np.arange(len(order))
-        return pooled[torch.from_numpy(back).to(pooled.device)]
+        return self.states(texts, np.zeros(len(texts), bool)).pooled
 
-    def _chunk(self, texts: Int64) -> Tensor:
-        if self.packed is None:
-            ids, mask = _to_device(self.backbone, *self.table.padded(texts))
-            vectors: Tensor = self.backbone(ids, mask)
-            return vectors
+    def states(self, texts: Int64, with_tokens: Bool) -> TextStates:
+        """Return pooled states of texts, and the token states of those in `with_tokens`, bool `[n]`."""
+        groups = chunks(self.table.lengths[texts], CHUNK_TOKENS)
+        pooled, tokens = [], []
+        for group in groups:
+            states, mask = self._chunk(texts[group])
+            pooled.append(pool(states, mask, self.backbone.pooling))
+            wanted = torch.from_numpy(np.flatnonzero(with_tokens[group])).to(states.device)
+            if len(wanted):
+                tokens.append(states[wanted][mask[wanted].bool()])
+        order = np.concatenate(groups)
+        back = torch.from_numpy(np.argsort(order)).to(pooled[0].device)
+        return TextStates(
+            pooled=torch.cat(pooled)[back],
+            tokens=torch.cat(tokens) if tokens else None,
+            starts=self._starts(texts, order, with_tokens).to(pooled[0].device),
+        )
+
+    def _starts(self, texts: Int64, order: Int64, with_tokens: Bool) -> Tensor:
+        """Return where each text's token states begin, int64 `[n]`, -1 for a text without: they stand in `order`."""
+        kept = order[with_tokens[order]]
+        lengths = self.table.lengths[texts[kept]]
+        starts = np.full(len(texts), -1, np.int64)
+        starts[kept] = np.cumsum(lengths) - lengths
+        return torch.from_numpy(starts)
+
+    def _chunk(self, texts: Int64) -> tuple[Tensor, Tensor]:
+        """Return the last layer's states `[n, length, dim]` and their mask."""
         ids, mask = _to_device(self.backbone, *self.table.padded(texts))
+        if self.packed is None:
+            return self.backbone.states(ids, mask), mask
         lower = self._lower(texts, ids, mask) if self.frozen else self.packed.embed(ids, mask)
         flat = self.packed.run(lower, mask, self.frozen, len(self.packed.layers))
         states = flat.new_zeros(mask.numel(), flat.shape[1]).index_copy(0, mask.reshape(-1).nonzero().squeeze(1), flat)
-        return pool(states.view(*mask.shape, -1), mask, self.backbone.pooling)
+        return states.view(*mask.shape, -1), mask
 
     def _lower(self, texts: Int64, ids: Tensor, mask: Tensor) -> Tensor:
         """Return the frozen layers' states `[tokens, dim]` from the store, computing and keeping those it lacks."""

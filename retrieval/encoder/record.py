@@ -44,7 +44,8 @@ class Best:
 
     def offer(self, validation: Validation, model: nn.Module) -> None:
         """Keep a copy of the trainable weights if the validation is the best so far."""
-        if self.validation is not None and validation.mean >= self.validation.mean:
+        # Written so that a loss that is no number is never the best.
+        if self.validation is not None and not validation.mean < self.validation.mean:
             self.misses += 1
             return
         self.validation, self.misses = validation, 0

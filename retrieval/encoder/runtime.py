@@ -1,29 +1,25 @@
-"""The trained encoder without torch: ONNX Runtime for texts, numpy for heads.
+"""The trained text encoder without torch.
 
 Use:
     encoder = TextEncoder.load(release / "encoder")
     items = encoder.encode(item_texts, "item")            # float32 [n, dim], unit length
-    heads = Heads.load(release / "encoder")
-    side = heads.item_side("purchase", items)             # once a release
-    logits = heads.side_logits("purchase", user_vector, side[candidates])
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime as ort
 from safetensors.numpy import load_file
 from tokenizers import Tokenizer
 
-from infra.errors import InvalidInputError
 from retrieval.encoder.config import Kind
-from retrieval.encoder.layout import HEADS, ONNX, OUTPUT, TOKENIZER, Description, EncoderFilesError, TaskEntry
+from retrieval.encoder.layout import HEADS, TOKENIZER, Description, EncoderFilesError
+from retrieval.encoder.ship.layout import RuntimeChoice
+from retrieval.encoder.ship.session import Session, open_session
 
 Float32 = npt.NDArray[np.float32]
 Progress = Callable[[int, int], None]
@@ -37,7 +33,7 @@ class TextEncoder:
 
     def __init__(
         self,
-        session: ort.InferenceSession,
+        session: Session,
         tokenizers: Mapping[str, Tokenizer],
         projections: Mapping[str, Float32],
         description: Description,
@@ -48,24 +44,22 @@ class TextEncoder:
         self.description = description
 
     @classmethod
-    def load(cls, folder: Path, *, threads: int | None = None) -> Self:
+    def load(cls, folder: Path, *, threads: int | None = None, choice: RuntimeChoice | None = None) -> Self:
         """Load an exported encoder.
 
         Args:
-            folder: written by `retrieval.encoder.export.export`.
-            threads: of ONNX Runtime; None takes all cores.
+            folder: written by `retrieval.encoder.export.export`, and perhaps by `retrieval.encoder.ship.write`.
+            threads: of the runtime; None takes all cores.
+            choice: the runtime; None takes the folder's own choice, ONNX Runtime in float32 where it made none.
 
         Raises:
-            EncoderFilesError: a file is missing or of another format.
+            EncoderFilesError: a file is missing or of another format, or the runtime isn't installed.
         """
         description = Description.read(folder)
-        for name in (ONNX, TOKENIZER, HEADS):
+        session = open_session(folder, choice or RuntimeChoice.read(folder), threads=threads)
+        for name in (TOKENIZER, HEADS):
             if not (folder / name).is_file():
                 raise EncoderFilesError(f"{folder}: expected {name}, found no such file")
-        options = ort.SessionOptions()
-        if threads is not None:
-            options.intra_op_num_threads = threads
-        session = ort.InferenceSession(str(folder / ONNX), options, providers=["CPUExecutionProvider"])
         tokenizers = {}
         for kind, limit in description.max_tokens.items():
             tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
@@ -116,91 +110,12 @@ class TextEncoder:
         mask = np.arange(lengths.max())[None, :] < lengths[:, None]
         padded = np.full(mask.shape, self.description.pad_id, np.int64)
         padded[mask] = np.concatenate([np.asarray(row, np.int64) for row in ids])
-        feed = {"input_ids": padded, "attention_mask": mask.astype(np.int64)}
-        pooled: Float32 = self._session.run([OUTPUT], feed)[0]
-        return pooled
+        return self._session.run(padded, mask.astype(np.int64))
 
     def _project(self, pooled: Float32, kind: Kind) -> Float32:
         """Return `normalise(x + P x)` of the normalised pooled states x, float32 `[n, dim]`."""
         unit = _normalise(pooled)
         return _normalise(unit + unit @ self._projections[kind].T)
-
-
-@dataclass(frozen=True)
-class Heads:
-    """Every task's head over unit vectors, in numpy.
-
-    Attributes:
-        tasks: by name.
-        arrays: by task, the head's arrays (see `retrieval.encoder.heads`).
-    """
-
-    tasks: Mapping[str, TaskEntry]
-    arrays: Mapping[str, Mapping[str, Float32]]
-
-    @classmethod
-    def load(cls, folder: Path) -> Self:
-        """Load the heads of an exported encoder.
-
-        Raises:
-            EncoderFilesError: a file is missing or of another format.
-        """
-        description = Description.read(folder)
-        if not (folder / HEADS).is_file():
-            raise EncoderFilesError(f"{folder}: expected {HEADS}, found no such file")
-        flat = load_file(folder / HEADS)
-        arrays: dict[str, dict[str, Float32]] = {task.name: {} for task in description.tasks}
-        for key, value in flat.items():
-            group, _, name = key.rpartition("/")
-            if group.startswith("head/"):
-                arrays[group.removeprefix("head/")][name] = value
-        return cls({task.name: task for task in description.tasks}, arrays)
-
-    def item_side(self, task: str, item_vectors: Float32) -> Float32:
-        """Precompute a pair task's item half.
-
-        Args:
-            task: a pair task.
-            item_vectors: float32 `[n, dim]` unit vectors.
-
-        Returns:
-            float32 `[n, rank + 1]`: V v, then b . v + c. For retrieval `[n, dim + 1]`: v, then 0.
-        """
-        head = self._head(task, "pair")
-        if self.tasks[task].kind == "contrastive":
-            return np.hstack([item_vectors, np.zeros((len(item_vectors), 1), np.float32)])
-        constant = item_vectors @ head["item"] + head["bias"]
-        return np.hstack([item_vectors @ head["right"].T, constant[:, None]]).astype(np.float32, copy=False)
-
-    def side_logits(self, task: str, user_vector: Float32, item_side: Float32) -> Float32:
-        """Return logits float32 `[n]` of one user `[dim]` and rows of `item_side`."""
-        head = self._head(task, "pair")
-        if self.tasks[task].kind == "contrastive":
-            scaled: Float32 = item_side[:, :-1] @ (user_vector * head["scale"])
-            return scaled
-        logits: Float32 = item_side[:, :-1] @ (head["left"] @ user_vector) + item_side[:, -1]
-        return logits + head["user"] @ user_vector
-
-    def pair_logits(self, task: str, user_vector: Float32, item_vectors: Float32) -> Float32:
-        """Return logits float32 `[n]` of one user `[dim]` and items `[n, dim]`, unit vectors both."""
-        return self.side_logits(task, user_vector, self.item_side(task, item_vectors))
-
-    def user_logits(self, task: str, user_vectors: Float32) -> Float32:
-        """Return logits float32 `[n]` of a user task for unit vectors `[n, dim]`."""
-        head = self._head(task, "user")
-        states = user_vectors
-        if "inner" in head:
-            states = np.maximum(states @ head["inner"].T + head["inner_bias"], 0)
-        logits: Float32 = states @ head["outer"] + head["bias"]
-        return logits
-
-    def _head(self, task: str, on: str) -> Mapping[str, Float32]:
-        if task not in self.tasks or self.tasks[task].on != on:
-            known = sorted(name for name, entry in self.tasks.items() if entry.on == on)
-            raise InvalidInputError(
-                f"task: expected a {on} task of this encoder ({', '.join(known) or 'it has none'}), found {task!r}"
-            )
-        return self.arrays[task]
 
 
 def _normalise(vectors: Float32) -> Float32:

@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from retrieval.encoder.config import BackboneConfig, Kind
+from retrieval.encoder.data import Tags
 
 Int64 = npt.NDArray[np.int64]
 
@@ -43,6 +44,21 @@ class TokenTable:
         ids = np.full(mask.shape, self.pad_id, np.int64)
         ids[mask] = self.ids[ragged_positions(self.starts[texts], lengths)]
         return torch.from_numpy(ids), torch.from_numpy(mask.astype(np.int64))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenTags:
+    """Tags on tokens, ragged: row t's stand in `starts[t]:starts[t + 1]`.
+
+    Attributes:
+        starts: int64 `[n_texts + 1]`.
+        token: int64 `[units]` position of the unit's first token in its text.
+        code: int64 `[units]`.
+    """
+
+    starts: Int64
+    token: Int64
+    code: Int64
 
 
 def ragged_positions(starts: Int64, lengths: Int64) -> Int64:
@@ -78,6 +94,46 @@ def tokenize(
     flat = np.fromiter((token for ids in rows for token in ids), np.int32, int(lengths.sum()))
     starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
     return TokenTable(ids=flat, starts=starts, pad_id=int(tokenizer.pad_token_id or 0)), positions
+
+
+def token_tags(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], tags: Tags, config: BackboneConfig
+) -> TokenTags:
+    """Put each unit's tag on its first token.
+
+    Units that truncation cuts off lose theirs, and so do those that share their first token with a unit before them.
+
+    Args:
+        tokenizer: the backbone's.
+        texts: the free texts that `tags` speaks of.
+        tags: by character span.
+        config: prefix and length of free texts.
+    """
+    prefix = config.prefixes.get("text", "")
+    encoded = tokenizer(
+        [prefix + text for text in texts], truncation=True, max_length=config.max_tokens["text"], padding=False,
+        return_offsets_mapping=True,
+    )["offset_mapping"]  # fmt: skip
+    units = np.searchsorted(tags.text, np.arange(len(texts) + 1))
+    token, code, counts = [], [], np.zeros(len(texts), np.int64)
+    for row, offsets in enumerate(encoded):
+        # A special token has the empty span (0, 0); a unit's first token is the first that ends inside or after it.
+        ends = np.array([end for _, end in offsets], np.int64)
+        starts = np.array([start for start, _ in offsets], np.int64)
+        own = slice(units[row], units[row + 1])
+        taken = -1
+        for (first, last), tag in zip(tags.span[own] + len(prefix), tags.code[own], strict=True):
+            inside = np.flatnonzero((ends > first) & (starts < last) & (ends > starts))
+            if len(inside) and inside[0] != taken:
+                taken = inside[0]
+                token.append(taken)
+                code.append(tag)
+                counts[row] += 1
+    return TokenTags(
+        starts=np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)]),
+        token=np.array(token, np.int64),
+        code=np.array(code, np.int64),
+    )
 
 
 def _encode(tokenizer: PreTrainedTokenizerBase, texts: list[str], max_tokens: int) -> list[list[int]]:

@@ -10,24 +10,23 @@ from pathlib import Path
 import numpy as np
 import structlog
 import torch
-from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
-from retrieval.encoder.backbone import load_backbone, set_trainable
-from retrieval.encoder.balance import Balancer, balancer
-from retrieval.encoder.batches import Batch, Batcher
-from retrieval.encoder.config import BatchConfig, EncoderConfig, Kind
-from retrieval.encoder.data import CutData, TrainingData
-from retrieval.encoder.losses import constant_losses, positives
+from retrieval.encoder.adapt.make import Adaptation, replay_data, training_batches
+from retrieval.encoder.adapt.unfreeze import Unfreezing
+from retrieval.encoder.balance.make import TaskLoss, make_balance
+from retrieval.encoder.config import EncoderConfig
+from retrieval.encoder.constants import evidence, start_heads
+from retrieval.encoder.data import EncoderTask, TrainingData
 from retrieval.encoder.model import MultiTaskEncoder
-from retrieval.encoder.optimise import autocast, deterministic, make_optimizer, warmup_cosine
-from retrieval.encoder.packed import TextPooler
+from retrieval.encoder.optimise import autocast, deterministic, warmup_cosine
+from retrieval.encoder.packed import FrozenTexts, TextStates
+from retrieval.encoder.prepare import prepare
 from retrieval.encoder.record import Bar, Best, Record, TaskStops, Validation
-from retrieval.encoder.tokens import Int64, tokenize
+from retrieval.encoder.step import TextSource, batch_features
+from retrieval.encoder.tokens import Int64
 
 log = structlog.get_logger(__name__)
-
-Pooled = Callable[[Int64], Tensor]
 
 # Held-out positives at which a task has half its say in early stopping: the loss of a rare label is mostly noise, and
 # letting coupon response (about 10 positives) vote alike stopped the other tasks after a sixth of their steps.
@@ -59,7 +58,14 @@ class TrainResult:
     steps: int
 
 
-def train(data: TrainingData, config: EncoderConfig, *, out: Path, progress: bool = True) -> TrainResult:
+def train(
+    data: TrainingData,
+    config: EncoderConfig,
+    *,
+    out: Path,
+    progress: bool = True,
+    replay: TrainingData | None = None,
+) -> TrainResult:
     """Train the encoder.
 
     The same data and configuration (its seed is part of it) give the same weights on the same machine and number of
@@ -70,29 +76,32 @@ def train(data: TrainingData, config: EncoderConfig, *, out: Path, progress: boo
         config: backbone, sizes, rates.
         out: folder for the TensorBoard log (`tensorboard/`); made when missing.
         progress: show a bar where the terminal is one; log lines are written in any case.
+        replay: data that `config.start` was trained on, or some of it; read where `config.keep` asks for it.
 
     Returns:
         The model with the weights that were best on the validation cut, and its history; `export.export` writes it.
 
     Raises:
         BackboneError: no such backbone.
+        AdaptError: an option that the backbone, the start or the data contradicts.
+        EncoderFilesError: no encoder to start from.
     """
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
     out.mkdir(parents=True, exist_ok=True)
     with deterministic(), SummaryWriter(str(out / "tensorboard")) as writer, Bar(shown=progress) as bar:
-        return _Training(data, config, writer, bar).run()
+        return _Training(data, replay_data(data.tasks, replay, config.keep), config, writer, bar).run()
 
 
 class _Training:
     """One run's state."""
 
-    def __init__(self, data: TrainingData, config: EncoderConfig, writer: SummaryWriter, bar: Bar) -> None:
-        self.data, self.config, self.writer, self.bar = data, config, writer, bar
-        self.cuts: tuple[CutData, ...] = (*data.train, data.validation)
+    def __init__(
+        self, data: TrainingData, replay: TrainingData | None, config: EncoderConfig, writer: SummaryWriter, bar: Bar
+    ) -> None:
+        self.data, self.replay, self.config, self.writer, self.bar = data, replay, config, writer, bar
         self.rng = np.random.default_rng(config.seed)
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.best = Best()
         self.stops = TaskStops(config.task_patience)
         self.steps = 0
@@ -110,6 +119,7 @@ class _Training:
             phase()
             seconds[name] = time.perf_counter() - began
         self.best.restore(self.model)
+        self.adaptation.finish()
         assert self.best.validation is not None
         rounded = {name: round(value, 1) for name, value in seconds.items()}
         log.info("encoder_trained", steps=self.steps, loss=round(self.best.validation.mean, 4), seconds=rounded)
@@ -117,7 +127,7 @@ class _Training:
             model=self.model.eval(),
             config=self.config,
             baselines=self.baselines,
-            weights=self.balancer.weights(),
+            weights=self.balance.weights(),
             history=self.record.history,
             best=self.best.validation,
             seconds=seconds,
@@ -125,85 +135,85 @@ class _Training:
         )
 
     def _prepare(self) -> None:
-        """Load, tokenise, draw the validation batches, measure constant predictors and start heads from them."""
-        config = self.config
-        backbone = load_backbone(config.backbone)
-        texts: dict[Kind, list[str]] = {
-            "item": list(self.data.item_texts),
-            "user": [text for cut in self.cuts for text in cut.user_texts],
-        }
-        table, positions = tokenize(backbone.tokenizer, texts, config.backbone)
-        self.item_texts = positions["item"]
-        ends = np.cumsum([len(cut.users) for cut in self.cuts])[:-1]
-        self.user_texts: list[Int64] = np.split(positions["user"], ends)
-        train_layers = config.train_layers if config.steps else 0
-        set_trainable(backbone, train_layers)
-        self.model = MultiTaskEncoder(backbone, self.data.tasks, config).to(self.device)
-        self.pooler = TextPooler(backbone, table, train_layers=train_layers, cache_mb=config.cache_mb)
+        """Load and tokenise, draw the validation batches, measure constant predictors and start heads from them."""
+        config, tasks = self.config, self.data.tasks
+        self.prepared = prepare(self.data, config, replay=self.replay)
+        self.model, self.pooler = self.prepared.model, self.prepared.pooler
         fixed = np.random.default_rng(0)
-        held_out = self._batcher(config.batch, slice(-1, None))
+        held_out = self.prepared.batcher(config.batch, held_out=True)
         self.held_out = [held_out(fixed) for _ in range(config.validation_batches)]
-        self.batches = self._batcher(config.batch, slice(0, -1))
-        sample = [self.batches(fixed) for _ in range(config.baseline_batches)]
-        constants = constant_losses(self.data.tasks, sample, logq=config.logq)
-        self.baselines = {name: loss for name, (loss, _) in constants.items()}
-        for name, (_, logit) in constants.items():
-            self.model.set_constant(name, logit)
-        self.balancer: Balancer = balancer(config.balance, self.baselines)
-        evidence = positives(self.data.tasks, self.held_out)
+        batcher = self.prepared.batcher(config.batch)
+        self.batches = training_batches(batcher, self.prepared, config)
+        sample = [batcher(fixed) for _ in range(config.baseline_batches)]
+        self.baselines = start_heads(self.model, sample)
+        self.adaptation = Adaptation(self.prepared, config, self.baselines)
+        counts = evidence(tasks, sample)
+        self.balance = make_balance(
+            config.balance,
+            {
+                task.name: TaskLoss(
+                    kind="regression" if task.kind == "regression" else "classification",
+                    baseline=self.baselines[task.name],
+                    count=int(counts[task.name]),
+                )
+                for task in tasks
+            },
+        )
         self.record = Record(
             self.writer,
-            {name: config.balance.weights.get(name, 1.0) * n / (n + EVIDENCE) for name, n in evidence.items()},
+            {
+                name: config.balance.weights.get(name, 1.0) * n / (n + EVIDENCE)
+                for name, n in evidence(tasks, self.held_out).items()
+            },
         )
         if not config.warmup.steps:
             self._validate("finetune", 0, self.pooler)
 
-    def _batcher(self, config: BatchConfig, cuts: slice) -> Batcher:
-        return Batcher(
-            self.data.tasks,
-            self.cuts[cuts],
-            user_texts=self.user_texts[cuts],
-            item_texts=self.item_texts,
-            popularity=self.data.popularity,
-            config=config,
-        )
-
     def _warm_up(self) -> None:
         """Train projections and heads on frozen vectors of every text that a batch can hold."""
-        warmup, cuts = self.config.warmup, len(self.data.train)
-        batches = self._batcher(warmup.batch, slice(max(0, cuts - (warmup.cuts or cuts)), -1))
-        reachable = self.item_texts[batches.reachable]
-        held = [np.concatenate([batch.user_texts, batch.item_texts]) for batch in self.held_out]
-        frozen = self._embed(np.unique(np.concatenate([reachable, batches.user_texts, *held])))
-        optimizer = self._optimizer(warmup.learning_rate, layers=False)
-        schedule = warmup_cosine(optimizer, warmup.steps, self.config.lr_warmup)
+        warmup = self.config.warmup
+        batcher = self.prepared.batcher(warmup.batch, newest=warmup.cuts)
+        batches = training_batches(batcher, self.prepared, self.config, newest=warmup.cuts)
+        frozen = self._embed(np.unique(np.concatenate([batches.reachable, *(held.texts for held in self.held_out)])))
+        step_on = self.adaptation.stepper(self.balance, warmup.learning_rate, layers=False)
+        schedule = warmup_cosine(step_on.optimizer, warmup.steps, self.config.lr_warmup)
         self._validate("warmup", 0, frozen)
         for step in self.bar.track("encoder: heads", range(1, warmup.steps + 1)):
-            self._step(batches(self.rng), frozen, optimizer)
+            step_on(batches(self.rng), frozen, self._learning)
             schedule.step()
             if step % warmup.validate_every == 0 or step == warmup.steps:
                 self._validate("warmup", step, frozen)
         self.best.restore(self.model)
         self.stops.restart()
 
-    def _embed(self, texts: Int64) -> Pooled:
-        """Embed these texts once, without gradients, and return a look-up of their pooled states."""
+    @property
+    def _learning(self) -> list[EncoderTask]:
+        """The tasks that have not stopped."""
+        return [task for task in self.data.tasks if task.name not in self.stops.stopped]
+
+    def _embed(self, texts: Int64) -> FrozenTexts:
+        """Embed these texts once, without gradients."""
         began = time.perf_counter()
-        place = np.full(len(self.pooler.table.lengths), -1, np.int64)
-        place[texts] = np.arange(len(texts))
         parts = np.array_split(texts, max(1, len(texts) // 512))
-        with torch.no_grad(), autocast(self.device):
-            vectors = torch.cat([self.pooler(part).float() for part in self.bar.track("encoder: frozen texts", parts)])
+        with torch.no_grad(), autocast(self.prepared.device):
+            pooled = torch.cat([self.pooler(part).float() for part in self.bar.track("encoder: frozen texts", parts)])
         log.info("frozen_texts_embedded", texts=len(texts), seconds=round(time.perf_counter() - began, 1))
-        return lambda wanted: vectors[torch.from_numpy(place[wanted]).to(self.device)]
+        return FrozenTexts(texts, TextStates(pooled=pooled), len(self.pooler.table.lengths))
 
     def _fine_tune(self) -> None:
         """Train the top layers, projections and heads together, until the steps or the patience end."""
         config = self.config
-        optimizer = self._optimizer(config.head_learning_rate, layers=True)
-        schedule = warmup_cosine(optimizer, config.steps, config.lr_warmup)
+        if any(task.kind == "token_tags" for task in self.data.tasks) and config.warmup.steps:
+            # Heads on tokens begin only now, so the warm-up's mean is no measure for what follows.
+            self.best = Best()
+            self._validate("finetune", 0, self.pooler)
+        step_on = self.adaptation.stepper(self.balance, config.head_learning_rate, layers=True)
+        schedule = warmup_cosine(step_on.optimizer, config.steps, config.lr_warmup)
+        unfreezing = self.adaptation.unfreezing()
         for step in self.bar.track("encoder: fine-tuning", range(1, config.steps + 1)):
-            self._step(self.batches(self.rng), self.pooler, optimizer)
+            if unfreezing is not None:
+                self._open(unfreezing, step)
+            step_on(self.batches(self.rng), self.pooler, self._learning)
             schedule.step()
             self.steps = step
             if step % config.validate_every == 0 or step == config.steps:
@@ -211,38 +221,24 @@ class _Training:
                 if self.best.misses >= config.patience:
                     break
 
-    def _optimizer(self, head_rate: float, *, layers: bool) -> torch.optim.AdamW:
-        """Return an optimiser of projections, heads and balancer, and of the trainable layers if asked."""
-        heads = [*self.model.projections.parameters(), *self.model.heads.parameters(), *self.balancer.parameters()]
-        groups: list[tuple[list[nn.Parameter], float]] = [(heads, head_rate)]
-        if layers:
-            groups.append((list(self.model.backbone.parameters()), self.config.learning_rate))
-        return make_optimizer(groups, weight_decay=self.config.weight_decay)
-
-    def _step(self, batch: Batch, pooled: Pooled, optimizer: torch.optim.AdamW) -> None:
-        with autocast(self.device):
-            both = pooled(np.concatenate([batch.user_texts, batch.item_texts])).float()
-        users, items = both[: len(batch.user_texts)], both[len(batch.user_texts) :]
-        losses = {n: loss for n, loss in self.model.losses(batch, users, items).items() if n not in self.stops.stopped}
-        if not losses:
-            return
-        optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(self.balancer(losses))
-        nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
-        optimizer.step()
+    def _open(self, unfreezing: Unfreezing, step: int) -> None:
+        """Let the layers that are due learn; what they were until now belongs to the best weights so far."""
+        fresh = unfreezing.at(step)
+        if fresh:
+            self.best.weights |= {f"backbone.{name}": weight for name, weight in fresh.items()}
+            self.prepared = self.prepared.with_layers(unfreezing.open, self.config.cache_mb)
+            self.pooler = self.prepared.pooler
 
     @torch.no_grad()
-    def _validate(self, phase: str, step: int, pooled: Pooled) -> None:
+    def _validate(self, phase: str, step: int, source: TextSource) -> None:
         """Measure the held-out batches, log, and keep the weights if they are the best so far."""
         totals: dict[str, list[float]] = {}
-        texts = np.unique(
-            np.concatenate([part for batch in self.held_out for part in (batch.user_texts, batch.item_texts)])
-        )
-        with autocast(self.device):
-            vectors = pooled(texts).float()
+        texts = np.unique(np.concatenate([batch.texts for batch in self.held_out]))
+        tagged = np.isin(texts, np.concatenate([batch.tagged for batch in self.held_out]))
+        with autocast(self.prepared.device):
+            known = FrozenTexts(texts, source.states(texts, tagged), len(self.pooler.table.lengths))
         for batch in self.held_out:
-            users, items = (vectors[np.searchsorted(texts, part)] for part in (batch.user_texts, batch.item_texts))
-            for name, loss in self.model.losses(batch, users, items).items():
+            for name, loss in self.model.losses(batch, batch_features(self.model, batch, known)).items():
                 totals.setdefault(name, []).append(float(loss) / max(self.baselines[name], 1e-6))
         losses = {name: sum(values) / len(values) for name, values in totals.items()}
         overall = step + (self.config.warmup.steps if phase == "finetune" else 0)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -27,10 +29,11 @@ from features.schema import (
     TIMESTAMP,
     USER,
     VALUE,
+    Float32,
     Int32,
     UserFeatures,
 )
-from features.tasks import AbsenceLabel, EventLabel, ExposedSpace, SeenSpace, TaskSpec, labels
+from features.tasks import AbsenceLabel, ColumnLabel, EventLabel, ExposedSpace, SeenSpace, TaskSpec, ValueLabel, labels
 from features.transforms import FeatureConfig, FeatureFrames, compute
 from ranking.fit import RankingConfig, fit_ranking
 from ranking.gbdt import GbdtConfig
@@ -38,12 +41,13 @@ from ranking.models import RankingModels
 from ranking.ranker import Ranker
 from ranking.rows import CutData, CutRows, build_rows
 from ranking.signals import CutSource, HeadSides, SignalSchema
-from ranking.spaces import dump_tasks
+from ranking.spaces import dump_tasks, pair_tasks, user_tasks
 from ranking.warmup import record
 from ranking.warmup import write as write_warmup
 from retrieval import layout
 from retrieval.collaborative import AlsConfig, Collaborative, KnnConfig, fit_als, fit_knn
-from retrieval.encoder.runtime import Description, Heads, TaskEntry
+from retrieval.encoder.head_runtime import Heads
+from retrieval.encoder.layout import FORMAT, Description, TaskEntry
 from retrieval.engine import Retriever
 from retrieval.index import IndexConfig, VectorIndex
 from retrieval.snapshot import ItemSnapshot
@@ -70,7 +74,19 @@ TASKS = (
     TaskSpec(
         name="churn", kind="binary", on="user", label=AbsenceLabel(event="purchase", active_within_days=84),
     ),
+    TaskSpec(name="spend", kind="regression", on="user", label=ValueLabel(event="purchase", reduce="sum")),
+    TaskSpec(name="club", kind="binary", on="user", label=ColumnLabel(column="club")),
+    TaskSpec(
+        name="demand", kind="regression", on="item", label=ValueLabel(event="purchase", reduce="count"),
+        items={"kind": "product"},
+    ),
+    TaskSpec(name="topic", kind="multiclass", on="text", label=ColumnLabel(column="topic")),
+    TaskSpec(name="urgent", kind="binary", on="text", label=ColumnLabel(column="urgent")),
+    TaskSpec(name="slots", kind="token_tags", on="text", label=ColumnLabel(column="slots")),
+    TaskSpec(name="answer", kind="contrastive", on="text", label=ColumnLabel(column="answer")),
 )  # fmt: skip
+BLENDED = (*pair_tasks(TASKS), *user_tasks(TASKS))
+TOPICS = ("billing", "delivery", "greeting", "quality", "returns", "stock")
 
 
 SMALL = GbdtConfig(num_leaves=7, rounds=30, min_data_in_leaf=20, threads=1)
@@ -111,7 +127,7 @@ class World:
             candidates=candidates,
             snapshot=snapshot,
             source=source,
-            labels={task.name: labels(task, self.events, cut, HORIZON, self.items) for task in TASKS},
+            labels={task.name: labels(task, self.events, cut, HORIZON, self.items) for task in BLENDED},
         )
 
     def snapshot(self, stats: pl.DataFrame, cut: datetime) -> ItemSnapshot:
@@ -143,25 +159,51 @@ class World:
 
 
 def write_heads(folder: Path) -> None:
-    """An exported encoder's heads, without its transformer: purchase and coupon_response on pairs, churn on users."""
+    """An exported encoder's heads, without its transformer."""
     rng = np.random.default_rng(5)
     arrays = {}
     for task in ("purchase", "coupon_response"):
         own = {"left": (3, 8), "right": (3, 8), "user": (8,), "item": (8,), "bias": (1,)}
         arrays |= {f"head/{task}/{name}": rng.normal(size=shape).astype(np.float32) for name, shape in own.items()}
     arrays |= {"head/retrieval/scale": np.array([20.0], np.float32)}
-    arrays |= {"head/churn/outer": rng.normal(size=8).astype(np.float32), "head/churn/bias": np.zeros(1, np.float32)}
+    for task, outputs in {"churn": 1, "spend": 1, "club": 1, "demand": 1, "topic": len(TOPICS), "urgent": 1}.items():
+        arrays[f"head/{task}/outer"] = rng.normal(size=(outputs, 8)).astype(np.float32)
+        arrays[f"head/{task}/bias"] = np.zeros(outputs, np.float32)
+    arrays |= {"head/slots/outer": np.zeros((2, 8), np.float32), "head/slots/bias": np.zeros(2, np.float32)}
+    arrays |= {"head/answer/scale": np.array([20.0], np.float32)}
     folder.mkdir(parents=True, exist_ok=True)
     save_file(arrays, folder / "heads.safetensors")
     Description(
-        format=1, backbone="none", dim=8, pad_id=0, max_tokens={}, prefixes={}, sides={},
+        format=FORMAT, backbone="none", dim=8, pad_id=0, max_tokens={}, prefixes={}, sides={},
         tasks=(
             TaskEntry(name="retrieval", kind="contrastive", on="pair"),
             TaskEntry(name="purchase", kind="binary", on="pair"),
             TaskEntry(name="coupon_response", kind="binary", on="pair"),
             TaskEntry(name="churn", kind="binary", on="user"),
+            TaskEntry(name="spend", kind="regression", on="user"),
+            TaskEntry(name="club", kind="binary", on="user"),
+            TaskEntry(name="demand", kind="regression", on="item"),
+            TaskEntry(name="topic", kind="multiclass", on="text", classes=TOPICS),
+            TaskEntry(name="urgent", kind="binary", on="text"),
+            TaskEntry(name="slots", kind="token_tags", on="text", classes=("O", "B")),
+            TaskEntry(name="answer", kind="contrastive", on="text"),
         ),
     ).write(folder)  # fmt: skip
+
+
+class WordVectors:
+    """A text encoder without a transformer: each text has a direction of its own; counts its passes."""
+
+    def __init__(self) -> None:
+        self.passes = 0
+
+    def encode(self, texts: Sequence[str], kind: Literal["text"]) -> Float32:
+        assert kind == "text"
+        self.passes += 1
+        rows = [np.random.default_rng(zlib.crc32(text.encode())).normal(size=8) for text in texts]
+        vectors = np.stack(rows).astype(np.float32)
+        unit: Float32 = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+        return unit
 
 
 def _world(folder: Path) -> World:
@@ -263,3 +305,14 @@ def write_release(folder: Path, data: CutData, models: RankingModels) -> None:
 @pytest.fixture(scope="session")
 def ranker(release: Path) -> Ranker:
     return Ranker.load(release, Retriever.load(release))
+
+
+@pytest.fixture(scope="session")
+def text_encoder() -> WordVectors:
+    return WordVectors()
+
+
+@pytest.fixture(scope="session")
+def reading_ranker(release: Path, text_encoder: WordVectors) -> Ranker:
+    """The same release with a text encoder."""
+    return Ranker.load(release, Retriever.load(release, load_encoder=lambda: text_encoder))

@@ -4,10 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.special import expit
 
 from features.schema import UserFeatures
 from ranking.rows import CutData
-from ranking.signals import CutSource, SignalSchema, compute_signals, knn_weights, user_logits
+from ranking.signals import CutSource, HeadSides, SignalSchema, compute_signals, knn_weights, user_logits
+from retrieval.encoder.head_runtime import Heads
+from retrieval.encoder.layout import TaskEntry
 
 ITEMS = np.arange(100, dtype=np.int32)
 
@@ -22,7 +25,7 @@ def test_columns_are_the_parts_own_scores(cut_data: CutData, source: CutSource, 
     user = cut_data.users[3]
     found = compute_signals(source, schema, user, ITEMS)
     assert found.names == (
-        "als", "knn", "cosine", "head_purchase", "head_coupon_response", "user_head_churn",
+        "als", "knn", "cosine", "head_purchase", "head_coupon_response", "user_head_churn", "user_head_club",
     )  # fmt: skip
     assert source.collaborative is not None
     assert source.sides is not None
@@ -45,11 +48,34 @@ def test_what_does_not_exist_is_missing(cut_data: CutData, source: CutSource, sc
     known = compute_signals(source, schema, cut_data.users[0], ITEMS)
     assert np.isnan(known.column("als")[90:]).all()
     without = compute_signals(replace(source, sides=None, collaborative=None), schema, cut_data.users[0], ITEMS)
-    assert np.isnan(without.columns[:, [0, 1, 3, 4, 5]]).all()
+    assert np.isnan(without.columns[:, [0, 1, 3, 4, 5, 6]]).all()
     assert np.isfinite(without.column("cosine")).all()
 
 
-def test_the_contrastive_head_is_no_column(schema: SignalSchema) -> None:
+def test_only_binary_heads_on_pairs_and_users_are_columns(schema: SignalSchema) -> None:
+    """Neither the contrastive heads nor what is said of users in numbers, of items or of texts."""
     assert schema.pair_tasks == ("purchase", "coupon_response")
-    assert schema.user_tasks == ("churn",)
+    assert schema.user_tasks == ("churn", "club")
     assert SignalSchema.of(None).names == ("als", "knn", "cosine")
+
+
+def test_a_childs_column_holds_its_parent() -> None:
+    """By hand: with zero matrices a head's logit is its bias, and p(buy) = p(click) x p(buy given click)."""
+    entries = {
+        "click": TaskEntry(name="click", kind="binary", on="pair"),
+        "buy": TaskEntry(name="buy", kind="binary", on="pair", parent="click"),
+    }
+    flat = {"left": (1, 2), "right": (1, 2), "user": (2,), "item": (2,)}
+    # sigmoid(0) = 1/2, sigmoid(ln 3) = 3/4
+    biases = {"click": 0.0, "buy": np.log(3)}
+    arrays = {
+        name: {key: np.zeros(shape, np.float32) for key, shape in flat.items()} | {"bias": np.array([bias], np.float32)}
+        for name, bias in biases.items()
+    }
+    heads = Heads(entries, arrays)
+    vectors = np.eye(2, dtype=np.float32)
+    sides = HeadSides(heads, vectors)
+    assert SignalSchema.of(heads).pair_tasks == ("click", "buy")
+    items = np.arange(2, dtype=np.int32)
+    assert expit(sides.pair_logits("buy", vectors[0], items)) == pytest.approx([3 / 8, 3 / 8])
+    assert expit(sides.pair_logits("click", vectors[0], items)) == pytest.approx([1 / 2, 1 / 2])

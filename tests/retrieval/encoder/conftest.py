@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from transformers import BertConfig, BertModel, LlamaConfig, LlamaModel, PreTrainedTokenizerFast
 
 from retrieval.encoder.config import BackboneConfig, BatchConfig, EncoderConfig, WarmupConfig
-from retrieval.encoder.data import CutData, EncoderTask, PairRows, TrainingData
+from retrieval.encoder.data import CutData, EncoderTask, PairRows, Tags, TextData, TrainingData
 
 TASTES = ("tea", "coffee", "bread", "soap")
 TASKS = (
@@ -106,6 +107,90 @@ def world() -> TrainingData:
         popularity=np.ones(40),
         train=(make_cut(rng), make_cut(rng)),
         validation=make_cut(rng),
+    )
+
+
+EVERY_KIND = (
+    *TASKS,
+    EncoderTask(name="return", kind="binary", on="pair", parent="purchase"),
+    EncoderTask(name="rating", kind="regression", on="pair", space="rows"),
+    EncoderTask(name="taste", kind="multiclass", on="user", classes=TASTES),
+    EncoderTask(name="spend", kind="regression", on="user"),
+    EncoderTask(name="demand", kind="regression", on="item"),
+    EncoderTask(name="topic", kind="multiclass", on="text", classes=TASTES),
+    EncoderTask(name="urgent", kind="binary", on="text"),
+    EncoderTask(name="tone", kind="regression", on="text"),
+    EncoderTask(name="answer", kind="contrastive", on="text"),
+    EncoderTask(name="slots", kind="token_tags", on="text", classes=("other", "product", "number")),
+)
+
+
+def make_full_cut(rng: np.random.Generator) -> CutData:
+    """A cut with labels of every kind: soap is returned, tea is rated 5 of 5, coffee spends most."""
+    cut = make_cut(rng)
+    bought = cut.pairs["purchase"]
+    soap = bought.item >= 30
+    taste = np.arange(len(cut.users)) % len(TASTES)
+    return replace(
+        cut,
+        pairs={
+            **cut.pairs,
+            "return": PairRows(user=bought.user[soap], item=bought.item[soap], label=bought.label[soap]),
+            "rating": replace(bought, label=np.where(bought.item < 10, 5.0, 2.0).astype(np.float32)),
+        },
+        user_labels={
+            **cut.user_labels,
+            "taste": taste.astype(np.float32),
+            "spend": np.where(taste == 1, 900.0, 100.0).astype(np.float32),
+        },
+        item_labels={"demand": np.repeat([40.0, 10.0, 10.0, np.nan], 10).astype(np.float32)},
+        universe={**cut.universe, "return": np.ones(40, bool)},
+    )
+
+
+def make_texts(rng: np.random.Generator, n: int = 48) -> TextData:
+    """Texts such as "user likes coffee number 3", answered by that item and tagged word by word; some lack labels."""
+    taste, number = rng.integers(0, 4, n), rng.integers(0, 10, n)
+    texts = [f"user likes {TASTES[t]} number {k}" for t, k in zip(taste, number, strict=True)]
+    spans, owners = [], []
+    for row, text in enumerate(texts):
+        start = 0
+        for word in text.split():
+            spans.append((start, start + len(word)))
+            owners.append(row)
+            start += len(word) + 1
+    topic = taste.astype(np.float32)
+    topic[::7] = np.nan
+    return TextData(
+        texts=texts,
+        labels={
+            "topic": topic,
+            "urgent": (taste == 2).astype(np.float32),
+            "tone": np.where(taste == 0, 1.0, -1.0).astype(np.float32),
+        },
+        answers={"answer": np.where(np.arange(n) % 5 == 0, -1, taste * 10 + number).astype(np.int32)},
+        tags={
+            "slots": Tags(
+                text=np.array(owners, np.int32),
+                span=np.array(spans, np.int32),
+                code=np.tile([0, 0, 1, 0, 2], n).astype(np.int32),
+            )
+        },
+    )
+
+
+@pytest.fixture(scope="session")
+def full_world() -> TrainingData:
+    """The world with tasks of every kind, on pairs, users, items and free texts."""
+    rng = np.random.default_rng(0)
+    return TrainingData(
+        tasks=EVERY_KIND,
+        item_texts=[f"{taste} number {n}" for taste in TASTES for n in range(10)],
+        popularity=np.ones(40),
+        train=(make_full_cut(rng), make_full_cut(rng)),
+        validation=make_full_cut(rng),
+        texts=make_texts(rng),
+        validation_texts=make_texts(rng),
     )
 
 

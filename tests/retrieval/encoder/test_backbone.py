@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
+from structlog.testing import capture_logs
 
 from retrieval.encoder.backbone import BackboneError, load_backbone, locate, pool, set_trainable
 from retrieval.encoder.config import PACKAGED_BACKBONE, BackboneConfig
@@ -57,3 +59,19 @@ def test_a_folder_without_a_model_is_named(tmp_path: Path) -> None:
         load_backbone(BackboneConfig(name=str(tmp_path)))
     with pytest.raises(BackboneError, match="not a folder on this machine"):
         load_backbone(BackboneConfig(name="no-such/model", local_files_only=True))
+
+
+def test_weights_that_a_file_lacks_are_told(tiny_bert: Path, tmp_path: Path) -> None:
+    for path in tiny_bert.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    weights = load_file(tmp_path / "model.safetensors")
+    kept = {name: value for name, value in weights.items() if not name.startswith(("encoder.layer.2.", "pooler."))}
+    save_file(kept, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with capture_logs() as logs:
+        load_backbone(BackboneConfig(name=str(tmp_path)))
+    (entry,) = [entry for entry in logs if entry["event"] == "backbone_weights_missing"]
+    # A BERT layer has 16 arrays; the pooler, which no backbone keeps, is not missed.
+    assert entry["weights"] == 16
+    with capture_logs() as logs:
+        load_backbone(BackboneConfig(name=str(tiny_bert)))
+    assert logs == []

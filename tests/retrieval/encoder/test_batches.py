@@ -29,7 +29,7 @@ def test_labels_belong_to_their_pair(world: TrainingData) -> None:
         for u, i in zip(cut.pairs["purchase"].user, cut.pairs["purchase"].item, strict=True)
     }
     purchase, again, retrieval = (batch.pairs[name] for name in ("purchase", "repurchase", "retrieval"))
-    for row, user in enumerate(batch.user_texts):
+    for row, user in enumerate(batch.views["user"]):
         for column, item in enumerate(batch.items):
             assert bool(purchase.label[row, column]) == ((int(user), int(item)) in bought)
             assert bool(again.present[row, column]) == ((int(user), int(item)) in bought)
@@ -38,16 +38,16 @@ def test_labels_belong_to_their_pair(world: TrainingData) -> None:
     assert bool((purchase.label[retrieval.drawn] == 1).all())
     # Negatives of retrieval are exactly the pairs that nobody bought.
     assert torch.equal(~retrieval.excluded, purchase.label == 0)
-    churn, present = batch.users["churn"]
-    assert churn.tolist() == [float(user % 4 == 3) for user in batch.user_texts]
-    assert bool(present.all())
+    churn = batch.rows["churn"]
+    assert churn.label.tolist() == [float(user % 4 == 3) for user in batch.views["user"]]
+    assert bool(churn.present.all())
 
 
 def test_the_same_seed_draws_the_same_batch(world: TrainingData) -> None:
     batcher = _batcher(world, BatchConfig(users=8, positives=2, negatives=10))
     first, second = (batcher(np.random.default_rng(3)) for _ in range(2))
     assert np.array_equal(first.items, second.items)
-    assert np.array_equal(first.user_texts, second.user_texts)
+    assert np.array_equal(first.views["user"], second.views["user"])
 
 
 def test_equal_texts_are_encoded_once_and_are_no_negatives(world: TrainingData) -> None:
@@ -56,10 +56,11 @@ def test_equal_texts_are_encoded_once_and_are_no_negatives(world: TrainingData) 
         popularity=world.popularity, config=BatchConfig(users=8, positives=2, negatives=30),
     )  # fmt: skip
     batch = batcher(np.random.default_rng(0))
-    assert batch.item_texts.tolist() == [0, 1, 2, 3]
-    assert np.array_equal(batch.item_texts[batch.item_index.numpy()], batch.items // 10)
+    assert np.array_equal(batch.views["item"], batch.items // 10)
+    # Users' texts stand at 0..31 in this table, so the four item texts are among them.
+    assert len(batch.texts) == len(set(batch.views["user"].tolist()) | {0, 1, 2, 3})
     # All ten items of a taste share a text, so every item of a user's own taste is excluded.
-    taste = torch.from_numpy(batch.user_texts % 4)[:, None] == torch.from_numpy(batch.items // 10)[None, :]
+    taste = torch.from_numpy(batch.views["user"] % 4)[:, None] == torch.from_numpy(batch.items // 10)[None, :]
     assert torch.equal(batch.pairs["retrieval"].excluded, taste)
 
 
@@ -81,10 +82,10 @@ def test_an_absent_label_is_no_zero() -> None:
     batch = batcher(np.random.default_rng(0))
     assert set(batch.pairs) == {"purchase"}
     assert 2 not in batch.items
-    label, present = batch.users["churn"]
-    assert present[batch.user_texts == 1].all()
-    assert not present[batch.user_texts == 0].any()
-    assert float(label.sum()) == 1.0
+    churn = batch.rows["churn"]
+    assert churn.present[batch.views["user"] == 1].all()
+    assert not churn.present[batch.views["user"] == 0].any()
+    assert float(churn.label.sum()) == 1.0
 
 
 @pytest.mark.parametrize("task", ["purchase", "repurchase"])
@@ -129,4 +130,4 @@ def test_shift_undoes_the_batch_s_selection(task: str) -> None:
 
 def test_users_are_drawn_by_label_space_not_by_label(world: TrainingData) -> None:
     batcher = _batcher(world, BatchConfig(users=8))
-    assert batcher.row_weights == pytest.approx(1 / 64)
+    assert batcher.pairs.weights == pytest.approx(1 / 64)

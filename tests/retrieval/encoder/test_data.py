@@ -6,7 +6,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from retrieval.encoder.data import CutData, TrainingData, TrainingDataError, cut_data
+from retrieval.encoder.data import CutData, EncoderTask, Tags, TextData, TrainingData, cut_data
+from retrieval.encoder.data_checks import TrainingDataError
 
 
 def test_frames_become_rows_of_the_cuts_users() -> None:
@@ -26,7 +27,7 @@ def test_frames_become_rows_of_the_cuts_users() -> None:
 def test_contradictions_are_named(world: TrainingData) -> None:
     with pytest.raises(TrainingDataError, match="popularity: expected 40 values"):
         dataclasses.replace(world, popularity=np.ones(3))
-    with pytest.raises(TrainingDataError, match="at least one training cut"):
+    with pytest.raises(TrainingDataError, match="at least one training cut and one held out"):
         dataclasses.replace(world, train=())
     with pytest.raises(TrainingDataError, match="distinct names"):
         dataclasses.replace(world, tasks=world.tasks + world.tasks[:1])
@@ -36,3 +37,43 @@ def test_contradictions_are_named(world: TrainingData) -> None:
     narrow = dataclasses.replace(world.validation, universe={})
     with pytest.raises(TrainingDataError, match="task retrieval: expected a universe of 40 flags"):
         dataclasses.replace(world, validation=narrow)
+
+
+def test_item_labels_stand_at_their_positions() -> None:
+    demand = pl.DataFrame({"item": [2, 0], "label": [5.0, 1.0]})
+    cut = cut_data([3], ["a"], pairs={}, user_labels={}, universe={}, item_labels={"demand": demand}, n_items=3)
+    assert cut.item_labels["demand"][[0, 2]].tolist() == [1.0, 5.0]
+    assert np.isnan(cut.item_labels["demand"][1])
+
+
+def _texts(tasks: tuple[EncoderTask, ...], **parts: object) -> TrainingData:
+    data = TextData(texts=["a", "b"], **parts)  # type: ignore[arg-type]
+    return TrainingData(tasks=tasks, item_texts=["x"], popularity=np.ones(1), texts=data)
+
+
+def test_labels_on_texts_are_checked() -> None:
+    intent = EncoderTask(name="intent", kind="multiclass", on="text", classes=("pay", "lost"))
+    answer = EncoderTask(name="answer", kind="contrastive", on="text")
+    slots = EncoderTask(name="slots", kind="token_tags", on="text", classes=("O", "CITY"))
+    _texts((intent, answer), labels={"intent": np.array([1, np.nan], np.float32)})
+    with pytest.raises(TrainingDataError, match=r"texts, task intent: labels: expected whole numbers in \[0, 2\)"):
+        _texts((intent,), labels={"intent": np.array([1, 2], np.float32)})
+    with pytest.raises(TrainingDataError, match="task intent: labels: expected 2, found 1"):
+        _texts((intent,), labels={"intent": np.ones(1, np.float32)})
+    with pytest.raises(TrainingDataError, match=r"task answer: labels: expected item positions in \[0, 1\), found 1"):
+        _texts((answer,), answers={"answer": np.array([1, -1], np.int32)})
+    tags = Tags(text=np.array([0], np.int32), span=np.array([[0, 1]], np.int32), code=np.array([2], np.int32))
+    with pytest.raises(TrainingDataError, match=r"task slots: labels: expected tags in \[0, 2\), found 2"):
+        _texts((slots,), tags={"slots": tags})
+
+
+def test_tasks_that_contradict_each_other_are_named() -> None:
+    click = EncoderTask(name="click", kind="binary", on="text")
+    with pytest.raises(TrainingDataError, match="task buy: parent: unknown task 'clik'; did you mean 'click'"):
+        _texts((click, EncoderTask(name="buy", kind="binary", on="text", parent="clik")))
+    with pytest.raises(TrainingDataError, match="found binary on user under binary on text"):
+        _texts((click, EncoderTask(name="buy", kind="binary", on="user", parent="click")))
+    with pytest.raises(TrainingDataError, match="at least two classes, found \\['one'\\]"):
+        _texts((EncoderTask(name="intent", kind="multiclass", on="text", classes=("one",)),))
+    with pytest.raises(TrainingDataError, match="or texts, found neither"):
+        TrainingData(tasks=(click,))

@@ -15,10 +15,11 @@ from retrieval.encoder.backbone import load_backbone
 from retrieval.encoder.config import BackboneConfig, EncoderConfig, Kind
 from retrieval.encoder.data import EncoderTask
 from retrieval.encoder.export import ExportError, export, verify
-from retrieval.encoder.heads import UserHead
+from retrieval.encoder.head_runtime import Heads
+from retrieval.encoder.heads import RowHead
 from retrieval.encoder.layout import DESCRIPTION, EncoderFilesError, TaskEntry
 from retrieval.encoder.model import MultiTaskEncoder
-from retrieval.encoder.runtime import Heads, TextEncoder
+from retrieval.encoder.runtime import TextEncoder
 from retrieval.encoder.tokens import tokenize
 
 TEXTS = ["user likes tea", "", "tea number 3", "辣椒 tea", "user likes tea", "coffee " * 30, "unheard of"]
@@ -93,12 +94,12 @@ def test_heads_equal_torch(exported: tuple[MultiTaskEncoder, BackboneConfig, Pat
                     heads.side_logits(task, users[row], side[[3, 1]]), expected[row, [3, 1]], atol=1e-4
                 )
         expected = model.heads["churn"](torch.from_numpy(users)).numpy()
-    np.testing.assert_allclose(heads.user_logits("churn", users), expected, atol=1e-4)
+    np.testing.assert_allclose(heads.row_logits("churn", users), expected, atol=1e-4)
     assert heads.item_side("purchase", items).shape == (5, 9)
 
 
 def test_a_linear_user_head() -> None:
-    head = UserHead(3, 0)
+    head = RowHead(3, 0)
     with torch.no_grad():
         head.outer.weight.copy_(torch.tensor([[1.0, 2.0, 3.0]]))
         head.bias.fill_(0.5)
@@ -106,9 +107,9 @@ def test_a_linear_user_head() -> None:
     heads = Heads({"churn": TaskEntry(name="churn", kind="binary", on="user")}, {"churn": arrays})
     vectors = np.eye(3, dtype=np.float32)
     # The head scales unit vectors by sqrt(3).
-    np.testing.assert_allclose(heads.user_logits("churn", vectors), np.sqrt(3) * np.array([1, 2, 3]) + 0.5, rtol=1e-6)
+    np.testing.assert_allclose(heads.row_logits("churn", vectors), np.sqrt(3) * np.array([1, 2, 3]) + 0.5, rtol=1e-6)
     with torch.no_grad():
-        np.testing.assert_allclose(heads.user_logits("churn", vectors), head(torch.from_numpy(vectors)), rtol=1e-6)
+        np.testing.assert_allclose(heads.row_logits("churn", vectors), head(torch.from_numpy(vectors)), rtol=1e-6)
 
 
 def test_a_causal_backbone(tiny_llama: Path, tasks: tuple[EncoderTask, ...], tmp_path: Path) -> None:
@@ -121,8 +122,8 @@ def test_unknown_tasks_and_broken_folders_are_named(
     exported: tuple[MultiTaskEncoder, BackboneConfig, Path], tmp_path: Path
 ) -> None:
     heads = Heads.load(exported[2])
-    with pytest.raises(InvalidInputError, match=r"a user task of this encoder \(churn\), found 'purchase'"):
-        heads.user_logits("purchase", np.zeros((1, 32), np.float32))
+    with pytest.raises(InvalidInputError, match=r"one on user or item or text \(churn\), found 'purchase'"):
+        heads.row_logits("purchase", np.zeros((1, 32), np.float32))
     with pytest.raises(EncoderFilesError, match="expected an exported encoder"):
         TextEncoder.load(tmp_path)
     description = json.loads((exported[2] / DESCRIPTION).read_text())
@@ -130,7 +131,7 @@ def test_unknown_tasks_and_broken_folders_are_named(
     with pytest.raises(EncoderFilesError, match=r"expected encoder\.onnx"):
         TextEncoder.load(tmp_path)
     (tmp_path / DESCRIPTION).write_text(json.dumps(description | {"format": 99}))
-    with pytest.raises(EncoderFilesError, match="expected format 1, found 99"):
+    with pytest.raises(EncoderFilesError, match="expected format 2, found 99"):
         Heads.load(tmp_path)
 
 

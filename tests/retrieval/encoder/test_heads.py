@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from retrieval.encoder.heads import PairHead, RetrievalHead, UserHead
+from retrieval.encoder.heads import PairHead, RetrievalHead, RowHead, TagHead, product_logit
 
 
 def test_pair_logit_by_hand() -> None:
@@ -31,8 +31,43 @@ def test_retrieval_is_the_cosine_over_the_temperature_and_bounded() -> None:
 
 
 @pytest.mark.parametrize("hidden", [0, 3])
-def test_a_user_head_starts_as_its_constant(hidden: int) -> None:
-    head = UserHead(5, hidden)
+def test_a_row_head_starts_as_its_constant(hidden: int) -> None:
+    head = RowHead(5, hidden)
     with torch.no_grad():
         head.bias.fill_(-2)
     assert head(torch.randn(4, 5)).tolist() == [-2.0] * 4
+
+
+def test_a_row_head_of_classes_and_one_of_numbers() -> None:
+    head = RowHead(4, 0, outputs=3)
+    with torch.no_grad():
+        head.outer.weight.copy_(torch.tensor([[1.0, 0, 0, 0], [0, 1.0, 0, 0], [0, 0, 0, 0]]))
+    # The vector is scaled by sqrt(4) = 2.
+    assert head(torch.tensor([[0.5, 0.25, 0, 0]])).tolist() == [[1.0, 0.5, 0.0]]
+    number = RowHead(4, 0)
+    with torch.no_grad():
+        number.outer.weight.copy_(torch.tensor([[1.0, 0, 0, 0]]))
+        number.bias.fill_(3.0)
+        number.scale.fill_(10.0)
+    # 10 x (2 x .5 + 3): the constant of a mean of 30 and a standard deviation of 10.
+    assert number(torch.tensor([[0.5, 0, 0, 0]])).tolist() == [40.0]
+
+
+def test_a_tag_head_reads_normalised_states() -> None:
+    head = TagHead(2, 2)
+    with torch.no_grad():
+        head.outer.weight.copy_(torch.eye(2))
+        head.bias.copy_(torch.tensor([0.0, 1.0]))
+    # (3, 1) has mean 2 and standard deviation 1: (1, -1), whatever its scale.
+    for scale in (1.0, 100.0):
+        assert head(scale * torch.tensor([[3.0, 1.0]]))[0].tolist() == pytest.approx([1.0, 0.0], abs=1e-3)
+
+
+def test_a_childs_probability_is_the_product() -> None:
+    parent, own = torch.tensor([0.0, 2.0, -30.0, 30.0]), torch.tensor([0.0, -1.0, 40.0, 30.0])
+    found = torch.sigmoid(product_logit(parent, own))
+    # At 0 and 0: .5 x .5.
+    assert float(found[0]) == pytest.approx(0.25)
+    torch.testing.assert_close(found, torch.sigmoid(parent) * torch.sigmoid(own))
+    assert bool((found <= torch.sigmoid(parent)).all())
+    assert bool(torch.isfinite(product_logit(torch.tensor([-90.0, 90.0]), torch.tensor([-90.0, 90.0]))).all())

@@ -25,6 +25,15 @@ def test_the_best_weights_come_back() -> None:
     assert model.weight.item() == 1.0
 
 
+def test_a_loss_that_is_no_number_is_never_the_best() -> None:
+    model, best = nn.Linear(1, 1), Best()
+    for value, loss in enumerate((0.9, float("nan"))):
+        _set(model, float(value))
+        best.offer(_validation(value, a=loss), model)
+    best.restore(model)
+    assert model.weight.item() == 0.0
+
+
 def test_a_task_stops_alone_with_its_best_head() -> None:
     rare, common = nn.Linear(1, 1), nn.Linear(1, 1)
     heads, stops = nn.ModuleDict({"rare": rare, "common": common}), TaskStops(patience=2)

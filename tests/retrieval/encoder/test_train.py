@@ -32,6 +32,32 @@ def test_both_phases_learn_every_task(
     assert set(result.weights) == set(result.baselines) == {task.name for task in world.tasks}
 
 
+def test_every_kind_of_task_learns_in_one_run(
+    full_world: TrainingData, small_config: EncoderConfig, tmp_path: Path
+) -> None:
+    config = small_config.model_copy(update={"steps": 60, "validate_every": 20, "task_patience": 9})
+    result = train(full_world, config, out=tmp_path, progress=False)
+    assert set(result.best.losses) == {task.name for task in full_world.tasks}
+    unlearnt = {name: loss for name, loss in result.best.losses.items() if loss > 0.9}
+    # Which of a user's items are bought again is a coin's toss in this world.
+    assert set(unlearnt) <= {"repurchase"}
+
+
+def test_texts_alone_are_trained_on(full_world: TrainingData, small_config: EncoderConfig, tmp_path: Path) -> None:
+    """A workspace without users, items or events: customer service, say."""
+    tasks = tuple(task for task in full_world.tasks if task.on == "text" and task.kind != "contrastive")
+    drop = {"answers": {}}
+    data = TrainingData(
+        tasks=tasks,
+        texts=replace(full_world.texts, **drop),
+        validation_texts=replace(full_world.validation_texts, **drop),
+    )
+    config = small_config.model_copy(update={"steps": 60, "validate_every": 20, "task_patience": 9})
+    result = train(data, config, out=tmp_path, progress=False)
+    assert all(loss < 0.9 for loss in result.best.losses.values())
+    assert set(result.best.losses) == {"topic", "urgent", "tone", "slots"}
+
+
 def test_a_seed_repeats_a_run(world: TrainingData, small_config: EncoderConfig, tmp_path: Path) -> None:
     short = small_config.model_copy(update={"steps": 4, "validate_every": 2})
     runs = [

@@ -1,0 +1,1 @@
+"""Domain-adaptive pretraining: the backbone reads the unlabelled texts of its domain before any task."""

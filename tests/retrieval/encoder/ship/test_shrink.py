@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from retrieval.encoder.backbone import BackboneError
+from retrieval.encoder.config import BackboneConfig, Kind
+from retrieval.encoder.export import export
+from retrieval.encoder.model import MultiTaskEncoder
+from retrieval.encoder.runtime import TextEncoder
+from retrieval.encoder.ship.config import DistilConfig, ShipConfig
+from retrieval.encoder.ship.layout import RuntimeChoice
+from retrieval.encoder.ship.shrink import shrink
+from retrieval.encoder.ship.write import write_runtime
+
+
+def test_nothing_asked_nothing_done(model: MultiTaskEncoder, backbone_config: BackboneConfig, texts: list[str]) -> None:
+    same, report = shrink(model, {"item": texts}, backbone_config, ShipConfig())
+    assert same is model
+    assert report.before == report.after
+    assert report.distilled is None
+
+
+def test_a_smaller_encoder_is_exported_and_served(
+    model: MultiTaskEncoder, backbone_config: BackboneConfig, texts: list[str], exported: Path, tmp_path: Path
+) -> None:
+    config = ShipConfig(
+        precision="int8_weights", keep_layers=2, trim_vocabulary=True,
+        distil=DistilConfig(steps=40, batch=16, learning_rate=2e-3),
+    )  # fmt: skip
+    seen = [text for text in texts if "soap" not in text]
+    given: dict[Kind, list[str]] = {"item": seen, "user": [f"user likes {text}" for text in seen]}
+    small, report = shrink(model, given, backbone_config, config)
+    assert (report.before.layers, report.after.layers) == (3, 2)
+    # 4 special tokens, 2 Chinese signs, 4 tastes, user, likes, number and ten digits; unused: the signs, soap and 0.
+    assert (report.before.tokens, report.after.tokens) == (23, 19)
+    assert report.after.parameters < report.before.parameters
+    assert report.distilled is not None
+    # Projections and heads are the trained ones, and the trained model is what it was.
+    for part in ("projections", "heads"):
+        kept, trained = (getattr(each, part).state_dict() for each in (small, model))
+        assert all(torch.equal(value, trained[name]) for name, value in kept.items())
+    assert len(model.backbone.layers()) == 3
+
+    export(small, backbone_config, tmp_path, golden=seen)
+    written = write_runtime(tmp_path, config, golden=seen)
+    assert written.precision == "int8_weights"
+    found = TextEncoder.load(tmp_path).encode(seen, "item")
+    whole = TextEncoder.load(exported, choice=RuntimeChoice()).encode(seen, "item")
+    assert float(np.einsum("nd,nd->n", found, whole).mean()) > 0.9
+
+
+def test_too_many_layers(model: MultiTaskEncoder, backbone_config: BackboneConfig) -> None:
+    with pytest.raises(BackboneError, match="keep_layers: expected 1 to 3 layers"):
+        shrink(model, {"item": []}, backbone_config, ShipConfig(keep_layers=5))
