@@ -16,6 +16,8 @@ from rich.text import Text
 # assume: kept by a declared assumption. exclude: left out by an option of the source, not for being bad.
 Action = Literal["error", "drop", "merge", "cast", "assume", "exclude"]
 FIRST_ROWS: Final = 3
+# Of a value shown in a finding: a text may be pages long.
+_SHOWN_CHARACTERS: Final = 80
 # The row number a table was read with; a name that no source column has.
 ROW: Final = "__row__"
 
@@ -114,4 +116,7 @@ def first_rows(rows: pl.DataFrame, columns: list[str]) -> tuple[dict[str, str | 
 
 
 def _text(value: object) -> str | None:
-    return None if value is None else str(value)
+    if value is None:
+        return None
+    text = str(value)
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[: _SHOWN_CHARACTERS - 3]}..."

@@ -12,8 +12,8 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
 from features.findings import ROW, Action, Finding, first_rows
-from features.schema import EVENT, ITEM_ID, QUANTITY, TIMESTAMP, USER_ID, VALUE
-from features.tables import EVENTS_TABLE, ITEMS_TABLE, PURCHASE, USERS_TABLE
+from features.schema import EVENT, ITEM_ID, QUANTITY, TEXT, TEXT_ID, TIMESTAMP, USER_ID, VALUE
+from features.tables import EVENTS_TABLE, ITEMS_TABLE, PURCHASE, TEXTS_TABLE, USERS_TABLE
 from features.timestamps import TimeZone, Unit, read_times
 
 Policy = Literal["error", "drop"]
@@ -23,6 +23,7 @@ EMPTY_TABLE: Final = "empty_table"
 WRONG_TYPE: Final = "wrong_type"
 CAST_KEY: Final = "cast_key"
 NULL_KEY: Final = "null_key"
+BLANK_TEXT: Final = "blank_text"
 DUPLICATE_KEY: Final = "duplicate_key"
 MERGED: Final = "merged"
 NAIVE_TIMESTAMP: Final = "naive_timestamp"
@@ -33,7 +34,12 @@ UNUSED_COLUMN: Final = "unused_column"
 DROP_SHARE: Final = "drop_share"
 
 EVENT_KEY: Final = (USER_ID, ITEM_ID, EVENT, TIMESTAMP)
-REQUIRED: Final = {ITEMS_TABLE: (ITEM_ID,), USERS_TABLE: (USER_ID,), EVENTS_TABLE: EVENT_KEY}
+REQUIRED: Final = {
+    ITEMS_TABLE: (ITEM_ID,),
+    USERS_TABLE: (USER_ID,),
+    EVENTS_TABLE: EVENT_KEY,
+    TEXTS_TABLE: (TEXT_ID, TEXT),
+}
 AMOUNTS: Final = (VALUE, QUANTITY)
 _READ: Final = "__read__"
 _BAD: Final = "__bad__"
@@ -48,9 +54,10 @@ class ValidationConfig(BaseModel):
     Attributes:
         wrong_type: a value that cannot be read as its column's type.
         null_key: an id, event or timestamp that is null or blank.
-        duplicate_key: an id twice in its catalogue, or one event (not of `merge_events`) twice; drop keeps the first.
+        blank_text: a row of the texts table whose text is null or blank.
+        duplicate_key: an id twice in its table, or one event (not of `merge_events`) twice; drop keeps the first.
         naive_timestamp: a time without zone, where `assume_timezone` is not set.
-        future_timestamp: an event later than now.
+        future_timestamp: an event or a text later than now.
         unknown_item: an event of an item that the items table lacks.
         unknown_user: an event of a user that the users table lacks.
         assume_timezone: IANA zone of times that carry none, such as "Europe/Paris".
@@ -63,6 +70,7 @@ class ValidationConfig(BaseModel):
 
     wrong_type: Policy = "error"
     null_key: Policy = "error"
+    blank_text: Policy = "drop"
     duplicate_key: Policy = "error"
     naive_timestamp: Policy = "error"
     future_timestamp: Policy = "error"
@@ -135,16 +143,16 @@ class Gate:
         )
         self.findings.append(finding)
 
-    def check_text(self, column: str) -> None:
-        """Make a key column text: whole numbers are cast, anything else is of the wrong type; blanks are null keys."""
+    def check_text(self, column: str, *, blank: str = NULL_KEY) -> None:
+        """Make a column text: whole numbers are cast, anything else is of the wrong type; blanks break a rule."""
         kind = self.frame.schema[column]
         if kind.is_integer() or isinstance(kind, pl.Categorical | pl.Enum):
             self.record(CAST_KEY, column, "cast", self.frame.height, "text", f"type {kind}")
         elif kind not in (pl.String, pl.Null):
             self._reject_all(column, pl.String, "text or whole numbers")
         self.frame = self.frame.with_columns(pl.col(column).cast(pl.String))
-        blank = pl.col(column).is_null() | (pl.col(column).str.strip_chars() == "")
-        self.reject(blank, NULL_KEY, column, expected="a value", found="null or blank")
+        missing = pl.col(column).is_null() | (pl.col(column).str.strip_chars() == "")
+        self.reject(missing, blank, column, expected="a value", found="null or blank")
 
     def _reject_all(self, column: str, wanted: type[pl.DataType], expected: str) -> None:
         """Take out every row of a column that holds something else altogether, leaving an empty one of its type."""

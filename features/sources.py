@@ -1,7 +1,8 @@
 """From where data lives to canonical, validated tables: `load` reads what the workspace declares.
 
 A source is either one of the data sets we ship (`type: complete_journey` or `movielens`) or `type: tables`, which names
-for items, users and events a Parquet file, a CSV file or a database query each, with a mapping of columns:
+for items, users and events a Parquet file, a CSV file or a database query each, with a mapping of columns. Any of them
+may name a table of `texts` besides, for tasks on single texts:
 
     type: tables
     items: {type: csv, path: products.csv, columns: {item_id: sku, title: name, category: group}}
@@ -14,6 +15,7 @@ for items, users and events a Parquet file, a CSV file or a database query each,
           event: {constant: purchase}
           timestamp: {column: bought_at, format: "%d/%m/%Y %H:%M", timezone: Europe/Paris}
           value: price
+    texts: {type: parquet, path: tickets.parquet}
 
 Without `columns` a table's columns keep their names; with it, exactly those listed are read.
 """
@@ -22,6 +24,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
@@ -34,7 +37,7 @@ from features.datasets.movielens import MovieLensConfig, read_movielens
 from features.findings import Finding, ValidationReport
 from features.rules import ValidationConfig
 from features.tables import Tables
-from features.tabular import TablesConfig, read_declared
+from features.tabular import TablesConfig, read_declared, read_texts
 from features.validate import validate
 
 SourceConfig = Annotated[TablesConfig | CompleteJourneyConfig | MovieLensConfig, Field(discriminator="type")]
@@ -53,7 +56,7 @@ def load(
     Args:
         config: the source.
         base: folder that relative paths start from.
-        now: aware time after which an event is in the future.
+        now: aware time after which an event or a text is in the future.
         rules: validation policies; None takes the defaults.
         environment: variables for database URIs; None takes the process's.
 
@@ -64,6 +67,7 @@ def load(
         InvalidTablesError: if the tables break a rule whose policy is `error`.
     """
     rules = rules or ValidationConfig()
+    variables = {**(os.environ if environment is None else environment), "WORKSPACE": str(base.resolve())}
     notes: tuple[Finding, ...]
     match config:
         case CompleteJourneyConfig():
@@ -72,6 +76,8 @@ def load(
         case MovieLensConfig():
             tables, notes = read_movielens(config.model_copy(update={"path": base / config.path}))
         case TablesConfig():
-            variables = {**(os.environ if environment is None else environment), "WORKSPACE": str(base.resolve())}
             tables, notes = read_declared(config, base, rules, variables)
+    if config.texts is not None:
+        texts, found = read_texts(config.texts, base, rules, variables)
+        tables, notes = replace(tables, texts=texts), (*notes, *found)
     return validate(tables, rules, now=now, notes=notes)

@@ -7,21 +7,31 @@ no label window overlaps another. For a release as of T, with horizon H and R ra
                            T - (R+1) H          T - R H                 T - H
 
 The encoder's labels end where the oldest ranker cut begins, so each signal in the ranker's rows is out of time.
-Evaluation's labels, [T, T + H), belong to `evaluate` alone.
+Evaluation's labels, [T, T + H), belong to `evaluate` alone. Dated texts keep to the same times; rows whose labels have
+no time (undated texts, columns of users and items) are held out by their ids.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Literal
+from typing import Final, Literal
 
+import numpy as np
+import numpy.typing as npt
+import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
+from features.schema import TEXT_ID, TIMESTAMP
 from infra.errors import InvalidInputError
 
 Role = Literal["encoder training", "encoder validation", "ranker", "evaluation"]
+Bool = npt.NDArray[np.bool_]
+
+# One id in this many is held out.
+_HELD_OUT_IN: Final = 10
 
 
 class SplitError(InvalidInputError):
@@ -180,3 +190,33 @@ def plan(as_of: datetime, horizon: timedelta, ranker_folds: int = 2, encoder_fol
         encoder_validation=cuts[ranker_folds],
         encoder_training=tuple(cuts[ranker_folds + 1 :]),
     )
+
+
+def split_texts(texts: pl.DataFrame, plan: TimePlan) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Return the texts that train the encoder, and those held out to stop its training.
+
+    Dated texts are held out from the encoder's validation cut on; those at or after the oldest ranker cut are in
+    neither part. Where no text has a date, or all fall into one part, one id in ten is held out.
+
+    Args:
+        texts: the texts table.
+        plan: the release's cuts.
+    """
+    if TIMESTAMP in texts.columns:
+        texts = texts.filter(pl.col(TIMESTAMP) < min(plan.ranker))
+        held = (texts[TIMESTAMP] >= plan.encoder_validation).to_numpy()
+        if 0 < held.sum() < len(held):
+            return texts.filter(~held), texts.filter(held)
+    held = held_out_ids(texts[TEXT_ID])
+    return texts.filter(~held), texts.filter(held)
+
+
+def held_out_ids(ids: pl.Series) -> Bool:
+    """Return which ids are held out, bool `[n]`: one in ten by a hash, so that an id never changes sides.
+
+    Polars' own hash may change with its version.
+    """
+    digests = (hashlib.blake2b(own.encode(), digest_size=8).digest() for own in ids.to_list())
+    numbers = np.fromiter((int.from_bytes(digest, "big") % _HELD_OUT_IN for digest in digests), np.int64, len(ids))
+    held: Bool = numbers == 0
+    return held

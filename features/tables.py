@@ -6,7 +6,7 @@ users. A catalogue therefore only ever appends: `extend` keeps every earlier pos
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -15,13 +15,14 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from features.schema import EVENT, ITEM, ITEM_ID, KIND, TIMESTAMP, USER, USER_ID
+from features.schema import EVENT, ITEM, ITEM_ID, KIND, TEXT, TEXT_ID, TIMESTAMP, USER, USER_ID
 from infra.errors import InvalidInputError, NotFoundError
 from infra.files import atomic_directory
 
 ITEMS_TABLE: Final = "items"
 USERS_TABLE: Final = "users"
 EVENTS_TABLE: Final = "events"
+TEXTS_TABLE: Final = "texts"
 PURCHASE: Final = "purchase"
 
 
@@ -37,23 +38,37 @@ class TablesNotFoundError(NotFoundError):
     title = "Tables not found"
 
 
+def no_texts() -> pl.DataFrame:
+    """Return the texts table of a source that has none."""
+    return pl.DataFrame(schema={TEXT_ID: pl.String, TEXT: pl.String})
+
+
 @dataclass(frozen=True, kw_only=True)
 class Tables:
-    """One catalogue and its events.
+    """One catalogue, its events, and the texts that tasks are about.
 
     Attributes:
         items: `item_id` and attribute columns; the row is the item's position.
         users: `user_id` and attribute columns; the row is the user's position.
         events: `user_id`, `item_id`, `event`, `timestamp` (UTC, microseconds); value, quantity, request id if there.
+        texts: `text_id`, `text`, label columns of any type, and `timestamp` if there; no rows where there are none.
     """
 
     items: pl.DataFrame
     users: pl.DataFrame
     events: pl.DataFrame
+    texts: pl.DataFrame = field(default_factory=no_texts)
+
+    @property
+    def frames(self) -> dict[str, pl.DataFrame]:
+        """Each table by its name."""
+        return {ITEMS_TABLE: self.items, USERS_TABLE: self.users, EVENTS_TABLE: self.events, TEXTS_TABLE: self.texts}
 
     def before(self, cut: datetime) -> Tables:
-        """Return the same catalogue with the events strictly before the cut (an aware datetime)."""
-        return Tables(items=self.items, users=self.users, events=self.events.filter(pl.col(TIMESTAMP) < cut))
+        """Return the same catalogue with the events and dated texts strictly before the cut (an aware datetime)."""
+        earlier = pl.col(TIMESTAMP) < cut
+        texts = self.texts.filter(earlier) if TIMESTAMP in self.texts.columns else self.texts
+        return replace(self, events=self.events.filter(earlier), texts=texts)
 
 
 def encode(tables: Tables) -> pl.DataFrame:
@@ -88,14 +103,14 @@ def extend(previous: Tables | None, new: Tables) -> Tables:
     """Return the new tables with the previous catalogue's positions kept and new ids appended.
 
     An id in both takes the new attributes; one that only the previous catalogue has keeps its row as it was (an
-    attribute that the new table lacks is null). Events are the new ones: a refresh reads its sources whole.
+    attribute that the new table lacks is null). Events and texts are the new ones: a refresh reads its sources whole.
     """
     if previous is None:
         return new
-    return Tables(
+    return replace(
+        new,
         items=_extend_catalogue(previous.items, new.items, ITEM_ID),
         users=_extend_catalogue(previous.users, new.users, USER_ID),
-        events=new.events,
     )
 
 
@@ -145,11 +160,10 @@ def eligible_items(
 
 
 def write_tables(tables: Tables, folder: Path) -> None:
-    """Write the three tables as Parquet into `folder`, in place of what stands there, whole or not at all."""
+    """Write every table as Parquet into `folder`, in place of what stands there, whole or not at all."""
     with atomic_directory(folder, replace=True) as partial:
-        tables.items.write_parquet(partial / f"{ITEMS_TABLE}.parquet")
-        tables.users.write_parquet(partial / f"{USERS_TABLE}.parquet")
-        tables.events.write_parquet(partial / f"{EVENTS_TABLE}.parquet")
+        for name, frame in tables.frames.items():
+            frame.write_parquet(partial / f"{name}.parquet")
 
 
 def read_tables(folder: Path) -> Tables:
@@ -158,9 +172,9 @@ def read_tables(folder: Path) -> Tables:
     Raises:
         TablesNotFoundError: if the folder lacks one of the tables.
     """
-    paths = {name: folder / f"{name}.parquet" for name in (ITEMS_TABLE, USERS_TABLE, EVENTS_TABLE)}
+    paths = {name: folder / f"{name}.parquet" for name in (ITEMS_TABLE, USERS_TABLE, EVENTS_TABLE, TEXTS_TABLE)}
     missing = [str(path) for path in paths.values() if not path.is_file()]
     if missing:
-        msg = f"expected the three tables in {folder}, found none at {', '.join(missing)}"
+        msg = f"expected the four tables in {folder}, found none at {', '.join(missing)}"
         raise TablesNotFoundError(msg)
     return Tables(**{name: pl.read_parquet(path) for name, path in paths.items()})

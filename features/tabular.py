@@ -6,22 +6,21 @@ import glob
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Final, Literal
 
 import polars as pl
 from polars.exceptions import NoDataError, PolarsError, SchemaError
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from features.findings import Finding
-from features.rules import MISSING_COLUMN, Gate, ValidationConfig
-from features.schema import EVENT, ITEM_ID, USER_ID
-from features.tables import EVENTS_TABLE, ITEMS_TABLE, USERS_TABLE, Tables
-from features.timestamps import TimeZone, Unit
+from features.rules import EMPTY_TABLE, MISSING_COLUMN, Gate, ValidationConfig
+from features.schema import EVENT, ITEM_ID, TEXT, TEXT_ID, USER_ID
+from features.table_config import ColumnConfig, CsvTable, DatabaseTable, Declaration, ParquetTable, TableConfig
+from features.tables import EVENTS_TABLE, ITEMS_TABLE, TEXTS_TABLE, USERS_TABLE, Tables
 from infra.errors import InvalidInputError, NotFoundError, UnavailableError, unknown_name
 
 _VARIABLE: Final = re.compile(r"\$\{(\w+)\}")
-_TEXT_KEYS: Final = (USER_ID, ITEM_ID, EVENT)
-Columns = Mapping[str, "str | ColumnConfig"]
+_TEXT_KEYS: Final = (USER_ID, ITEM_ID, EVENT, TEXT_ID, TEXT)
+Columns = Mapping[str, str | ColumnConfig]
 
 
 class SourceNotFoundError(NotFoundError):
@@ -42,103 +41,27 @@ class DatabaseUnavailableError(UnavailableError):
     title = "Database unavailable"
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class ColumnConfig(_Strict):
-    """Where a canonical column comes from: a source column, or one constant for every row.
-
-    Attributes:
-        column: the source's name.
-        constant: the value of every row instead.
-        unit: for a numeric time: what it counts since the epoch.
-        format: for a time written as text: its chrono format; None reads ISO 8601.
-        timezone: for a time without zone: its IANA zone.
-    """
-
-    column: str | None = None
-    constant: str | float | None = None
-    unit: Unit | None = None
-    format: str | None = None
-    timezone: TimeZone | None = None
-
-    @model_validator(mode="after")
-    def _one_origin(self) -> ColumnConfig:
-        if (self.column is None) == (self.constant is None):
-            msg = f"expected either `column` or `constant`, found column={self.column!r}, constant={self.constant!r}"
-            raise ValueError(msg)
-        return self
-
-    @property
-    def is_time(self) -> bool:
-        """Whether the mapping says how to read a time."""
-        return (self.unit or self.format or self.timezone) is not None
-
-
-class ParquetTable(_Strict):
-    """A Parquet file, glob, or object-store URL."""
-
-    type: Literal["parquet"]
-    path: str
-    columns: dict[str, str | ColumnConfig] | None = None
-
-
-class CsvTable(_Strict):
-    """A CSV file or glob in UTF-8 with a header.
-
-    Attributes:
-        path: where it is.
-        columns: the mapping.
-        separator: the character between fields.
-        text_columns: source columns to keep as text though they look like numbers ("00123"); ids and events always are.
-    """
-
-    type: Literal["csv"]
-    path: str
-    columns: dict[str, str | ColumnConfig] | None = None
-    separator: str = Field(default=",", min_length=1, max_length=1)
-    text_columns: tuple[str, ...] = ()
-
-
-class DatabaseTable(_Strict):
-    """A query's rows.
-
-    Attributes:
-        uri: connection URI, such as `postgresql://${DB_USER}:${DB_PASSWORD}@host/shop`; `${NAME}` is read from the
-            environment, and `${WORKSPACE}` is the workspace's folder (`sqlite://${WORKSPACE}/shop.db`).
-        query: the SQL to run.
-        columns: the mapping.
-    """
-
-    type: Literal["database"]
-    uri: str
-    query: str
-    columns: dict[str, str | ColumnConfig] | None = None
-
-
-TableConfig = Annotated[ParquetTable | CsvTable | DatabaseTable, Field(discriminator="type")]
-
-
-class TablesConfig(_Strict):
+class TablesConfig(Declaration):
     """One's own tables.
 
     Attributes:
         items: the catalogue.
         users: None takes the users from the events, with no attributes.
         events: one table or several, which are put one after the other.
+        texts: for tasks on single texts; None where there are none.
     """
 
     type: Literal["tables"]
     items: TableConfig
     users: TableConfig | None = None
     events: TableConfig | tuple[TableConfig, ...]
+    texts: TableConfig | None = None
 
 
 def read_declared(
     config: TablesConfig, base: Path, rules: ValidationConfig, variables: Mapping[str, str]
 ) -> tuple[Tables, tuple[Finding, ...]]:
-    """Read the declared tables, not yet validated, and what their mappings found.
+    """Read the declared items, users and events, not yet validated, and what their mappings found.
 
     Args:
         config: the tables.
@@ -157,6 +80,22 @@ def read_declared(
     events = _one_after_the_other([reader.table(EVENTS_TABLE, table) for table in several])
     users = reader.table(USERS_TABLE, config.users) if config.users else reader.users_of(events)
     return Tables(items=items, users=users, events=events), tuple(reader.findings)
+
+
+def read_texts(
+    table: TableConfig, base: Path, rules: ValidationConfig, variables: Mapping[str, str]
+) -> tuple[pl.DataFrame, tuple[Finding, ...]]:
+    """Read a declared table of texts, not yet validated, and what its mapping found.
+
+    Tables without texts are sound, so that a declared table is empty must be said here; arguments and errors are those
+    of `read_declared`.
+    """
+    reader = _Reader(base, rules, variables)
+    texts = reader.table(TEXTS_TABLE, table)
+    dropped = any(finding.action == "drop" and finding.count for finding in reader.findings)
+    if texts.is_empty() and not dropped:
+        reader.note(TEXTS_TABLE, "*", EMPTY_TABLE, 1, "at least one row", "no rows")
+    return texts, tuple(reader.findings)
 
 
 def _one_after_the_other(parts: list[pl.DataFrame]) -> pl.DataFrame:
@@ -194,11 +133,12 @@ class _Reader:
             return pl.DataFrame(schema={USER_ID: pl.String})
         users = events.select(pl.col(USER_ID).cast(pl.String, strict=False)).unique(maintain_order=True)
         users = users.filter(pl.col(USER_ID).str.strip_chars() != "")
-        self._note(USERS_TABLE, USER_ID, "users_from_events", users.height, "a table of users", "none declared")
+        self.note(USERS_TABLE, USER_ID, "users_from_events", users.height, "a table of users", "none declared")
         return users
 
-    def _note(self, table: str, column: str, rule: str, count: int, expected: str, found: str) -> None:
-        action: Literal["assume", "error"] = "error" if rule == MISSING_COLUMN else "assume"
+    def note(self, table: str, column: str, rule: str, count: int, expected: str, found: str) -> None:
+        """Add a finding: an error where the table can't be looked at, else an assumption."""
+        action: Literal["assume", "error"] = "error" if rule in (MISSING_COLUMN, EMPTY_TABLE) else "assume"
         self.findings.append(
             Finding(table=table, column=column, rule=rule, action=action, count=count, expected=expected, found=found)
         )
@@ -214,7 +154,7 @@ class _Reader:
                 chosen.append(pl.col(origin.column).alias(canonical))
             else:
                 found = unknown_name("column", origin.column, frame.columns)
-                self._note(name, canonical, MISSING_COLUMN, 1, f"the column {origin.column!r} in {place}", found)
+                self.note(name, canonical, MISSING_COLUMN, 1, f"the column {origin.column!r} in {place}", found)
         # A constant alone would make one row of a table that has none.
         mapped = frame.with_columns(chosen).select(c for c in mapping if c in {e.meta.output_name() for e in chosen})
         return self._read_times(name, mapped, mapping)

@@ -1,7 +1,8 @@
 """Tasks as declared in the workspace, and the labels that a cut gives them.
 
 Labels of cut c come from events in [c, c + horizon) alone. What a *space* says is which rows carry the label: every
-pair (only positives can be listed), the pairs a user has an earlier event for, or the pairs that were exposed.
+pair (only positives can be listed), the pairs a user has an earlier event for, or the pairs that were exposed. Labels
+that stand in a column have no cut: see `features.column_labels`.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from features.schema import EVENT, ITEM, LABEL, QUANTITY, TIMESTAMP, USER, VALUE
+from features.task_checks import contradictions
 from infra.errors import InvalidInputError, unknown_name
 
 
@@ -41,7 +43,12 @@ class AbsenceLabel(_Part):
 
 
 class ValueLabel(_Part):
-    """An aggregate of the event's numbers in the window; `count` counts events. Rows without one carry no label."""
+    """An aggregate of the event's numbers in the window; `count` counts events.
+
+    A pair, or a mean or last number, has no label where the window has no such event. A sum or count of a user or item
+    is then 0, and its rows are those with the event before the cut: by the window's own events they would be chosen
+    by their label.
+    """
 
     type: Literal["value"] = "value"
     event: str
@@ -50,10 +57,16 @@ class ValueLabel(_Part):
 
 
 class ColumnLabel(_Part):
-    """A column of the texts table: a class, a number, or a list of token tags."""
+    """A column of the rows' own table (texts, users or items); a null is no label.
+
+    Attributes:
+        column: holds 0 or 1, a number, a class, the `item_id` that answers a text (contrastive), or a list of tags.
+        unit: what a tag is of: a word between spaces, or any character but a space (for scripts without spaces).
+    """
 
     type: Literal["column"] = "column"
     column: str
+    unit: Literal["word", "character"] = "word"
 
 
 class AllSpace(_Part):
@@ -98,7 +111,8 @@ class TaskSpec(_Part):
         space: which pairs carry it; only for `on: pair`.
         items: `{column: value}` that an item must match, such as `{kind: product}`.
         weight: weight of the loss in the joint sum.
-        parent: the task it is conditioned on (response given exposure, conversion given click).
+        parent: the binary task on the same rows that it is conditioned on (conversion given click).
+        classes: of a multiclass task, or the tags; None takes those of the training labels, sorted.
     """
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
@@ -109,47 +123,40 @@ class TaskSpec(_Part):
     items: Mapping[str, str | int | bool] = Field(default_factory=dict)
     weight: float = Field(default=1.0, gt=0)
     parent: str | None = None
+    classes: tuple[str, ...] | None = None
 
     @model_validator(mode="after")
     def _parts_agree(self) -> Self:
         """Refuse combinations that have no meaning, naming the task and the part."""
-        label, space = self.label.type, self.space.type
-        wrong = None
-        if (self.on == "text") != (label == "column"):
-            wrong = f"on: text goes with a label of type column, found on: {self.on} with {label}"
-        elif label == "absence" and self.on not in ("user", "item"):
-            wrong = f"a label of type absence needs on: user or item, found {self.on}"
-        elif space != "all" and self.on != "pair":
-            wrong = f"space {space} needs on: pair, found {self.on}"
-        elif self.kind == "contrastive" and (self.on, label, space) != ("pair", "event", "all"):
-            found = f"{self.on}, {label}, {space}"
-            wrong = f"kind contrastive needs on: pair, a label of type event and space all, found {found}"
-        elif self.kind == "binary" and label == "value":
-            wrong = "kind binary needs a label of type event, absence or column, found value"
-        elif self.kind == "regression" and label in ("event", "absence"):
-            wrong = f"kind regression needs a label of type value or column, found {label}"
-        elif self.kind in ("multiclass", "token_tags") and label != "column":
-            wrong = f"kind {self.kind} needs a label of type column, found {label}"
+        wrong = next(contradictions(self), None)
         if wrong is not None:
             raise ValueError(f"task {self.name}: {wrong}")
         return self
 
 
 def check_tasks(tasks: Iterable[TaskSpec]) -> None:
-    """Check that names are unique and that every parent exists and precedes its child.
+    """Check that names are unique, and that every parent precedes its child and is a binary task on the same rows.
 
     Raises:
         TaskError: naming the task.
     """
-    known: list[str] = []
+    known: dict[str, TaskSpec] = {}
     for task in tasks:
         if task.name in known:
             raise TaskError(f"tasks: expected unique names, found {task.name!r} twice")
-        if task.parent is not None and task.parent not in known:
-            raise TaskError(
-                f"task {task.name}: parent must be declared before it: {unknown_name('task', task.parent, known)}"
-            )
-        known.append(task.name)
+        if task.parent is not None:
+            _check_parent(task, task.parent, known)
+        known[task.name] = task
+
+
+def _check_parent(task: TaskSpec, name: str, known: Mapping[str, TaskSpec]) -> None:
+    if name not in known:
+        raise TaskError(f"task {task.name}: parent must be declared before it: {unknown_name('task', name, known)}")
+    parent = known[name]
+    if (parent.kind, parent.on) != ("binary", task.on):
+        raise TaskError(
+            f"task {task.name}: parent: expected a binary task on {task.on}, found {name}: {parent.kind} on {parent.on}"
+        )
 
 
 def labels(
@@ -173,11 +180,11 @@ def labels(
         every other pair is a negative. Elsewhere each row of the space is listed.
 
     Raises:
-        TaskError: the task is on texts.
+        TaskError: the task's labels stand in a column.
         InvalidInputError: `task.items` names a column that the items don't have.
     """
     if isinstance(task.label, ColumnLabel):
-        raise TaskError(f"task {task.name}: labels of on: {task.on} stand in the texts table, not in events")
+        raise TaskError(f"task {task.name}: labels of type column stand in the {task.on}s table, not in events")
     allowed = allowed_items(task, items)
     if allowed is not None:
         events = events.filter(allowed.gather(events[ITEM]))
@@ -236,16 +243,22 @@ def _pair_labels(
 
 
 def _single_labels(task: TaskSpec, label: _EventBased, answers: pl.LazyFrame, cut: datetime) -> pl.LazyFrame:
-    """Return labels of users or items; an event label's rows are those with that event before the cut."""
+    """Return labels of users or items, which are rows if the event happened to them before the cut.
+
+    All but a mean or a last number, which only the window's events have.
+    """
     keys = _keys(task)
     window = answers.filter(pl.col(TIMESTAMP) >= cut)
-    if isinstance(label, ValueLabel):
+    if isinstance(label, ValueLabel) and label.reduce in ("mean", "last"):
         return _outcome(task, window)
     active = answers.filter(pl.col(TIMESTAMP) < cut)
     if isinstance(label, AbsenceLabel):
         active = active.filter(pl.col(TIMESTAMP) >= cut - timedelta(days=label.active_within_days))
+    rows = active.select(keys).unique()
+    if isinstance(label, ValueLabel):
+        return rows.join(_outcome(task, window), on=keys, how="left").with_columns(pl.col(LABEL).fill_null(0.0))
     happened = window.select(keys).unique().with_columns(pl.lit(True).alias("happened"))
-    joined = active.select(keys).unique().join(happened, on=keys, how="left")
+    joined = rows.join(happened, on=keys, how="left")
     found = pl.col("happened").fill_null(False)
     return joined.with_columns((~found if isinstance(label, AbsenceLabel) else found).alias(LABEL))
 

@@ -16,6 +16,7 @@ import polars as pl
 from features.findings import ROW, Finding, TableRows, ValidationReport
 from features.rules import (
     AMOUNTS,
+    BLANK_TEXT,
     DUPLICATE_KEY,
     EVENT_KEY,
     FUTURE_TIMESTAMP,
@@ -25,8 +26,19 @@ from features.rules import (
     Gate,
     ValidationConfig,
 )
-from features.schema import AVAILABLE_FROM, AVAILABLE_TO, EVENT, ITEM_ID, REQUEST_ID, TIMESTAMP, UPDATED_AT, USER_ID
-from features.tables import EVENTS_TABLE, ITEMS_TABLE, USERS_TABLE, Tables
+from features.schema import (
+    AVAILABLE_FROM,
+    AVAILABLE_TO,
+    EVENT,
+    ITEM_ID,
+    REQUEST_ID,
+    TEXT,
+    TEXT_ID,
+    TIMESTAMP,
+    UPDATED_AT,
+    USER_ID,
+)
+from features.tables import EVENTS_TABLE, ITEMS_TABLE, TEXTS_TABLE, USERS_TABLE, Tables
 from infra.errors import InvalidInputError
 
 _OPTIONAL_TIMES: Final = (AVAILABLE_FROM, AVAILABLE_TO, UPDATED_AT)
@@ -51,7 +63,7 @@ def validate(
     Args:
         tables: the tables as read; columns and types may be wrong.
         config: the policies.
-        now: aware time after which an event is in the future.
+        now: aware time after which an event or a text is in the future.
         notes: findings of the reader, put first in the report.
 
     Returns:
@@ -61,14 +73,7 @@ def validate(
         InvalidTablesError: if a rule whose policy is `error` found rows.
     """
     findings = list(notes)
-    before = {
-        name: sum(f.count for f in findings if f.table == name and f.action == "drop")
-        for name in (ITEMS_TABLE, USERS_TABLE, EVENTS_TABLE)
-    }
-    gates = {
-        name: Gate(name, frame, config, before[name])
-        for name, frame in ((ITEMS_TABLE, tables.items), (USERS_TABLE, tables.users), (EVENTS_TABLE, tables.events))
-    }
+    gates = _gates(tables, config, findings)
 
     def report() -> ValidationReport:
         rows = tuple(TableRows(table=name, read=gate.read, kept=gate.frame.height) for name, gate in gates.items())
@@ -78,42 +83,64 @@ def validate(
     ready = [gate.has_columns_and_rows() for gate in gates.values()]
     if not all(ready):
         raise InvalidTablesError(report())
-    items, users, events = gates.values()
+    items, users = gates[ITEMS_TABLE], gates[USERS_TABLE]
     _check_catalogue(items, ITEM_ID)
     _check_catalogue(users, USER_ID)
-    _check_events(events, items.frame, users.frame, now)
+    _check_events(gates[EVENTS_TABLE], items.frame, users.frame, now)
+    if TEXTS_TABLE in gates:
+        _check_texts(gates[TEXTS_TABLE], now)
     for gate in gates.values():
         gate.check_drop_share()
     outcome = report()
     if any(f.action == "error" and f.count for f in outcome.findings):
         raise InvalidTablesError(outcome)
-    kept = Tables(items=items.frame.drop(ROW), users=users.frame.drop(ROW), events=events.frame.drop(ROW))
-    return kept, outcome
+    return Tables(**{name: gate.frame.drop(ROW) for name, gate in gates.items()}), outcome
+
+
+def _gates(tables: Tables, config: ValidationConfig, notes: list[Finding]) -> dict[str, Gate]:
+    """Return a gate a table; texts pass none where there are none, which is no fault of a source."""
+    gates = {}
+    for name, frame in tables.frames.items():
+        dropped = sum(note.count for note in notes if note.table == name and note.action == "drop")
+        if name != TEXTS_TABLE or frame.height or dropped:
+            gates[name] = Gate(name, frame, config, dropped)
+    return gates
+
+
+def _check_key(gate: Gate, key: str) -> None:
+    gate.check_text(key)
+    gate.reject(~pl.col(key).is_first_distinct(), DUPLICATE_KEY, key, expected="each id once", found="ids seen before")
 
 
 def _check_catalogue(gate: Gate, key: str) -> None:
-    gate.check_text(key)
+    _check_key(gate, key)
     for column in _OPTIONAL_TIMES:
         if column in gate.frame.columns:
             gate.check_times(column)
-    gate.reject(~pl.col(key).is_first_distinct(), DUPLICATE_KEY, key, expected="each id once", found="ids seen before")
+
+
+def _check_times(gate: Gate, now: datetime) -> None:
+    gate.check_times(TIMESTAMP)
+    gate.reject(pl.col(TIMESTAMP).is_null(), NULL_KEY, TIMESTAMP, expected="a time", found="null")
+    late = f"times up to {now.isoformat()}"
+    gate.reject(pl.col(TIMESTAMP) > now, FUTURE_TIMESTAMP, TIMESTAMP, expected=late, found="later times")
+
+
+def _check_texts(gate: Gate, now: datetime) -> None:
+    """Check texts; what a label column must hold depends on the tasks: see `features.column_labels`."""
+    _check_key(gate, TEXT_ID)
+    gate.check_text(TEXT, blank=BLANK_TEXT)
+    if TIMESTAMP in gate.frame.columns:
+        _check_times(gate, now)
 
 
 def _check_events(gate: Gate, items: pl.DataFrame, users: pl.DataFrame, now: datetime) -> None:
     gate.leave_columns((*EVENT_KEY, *AMOUNTS, REQUEST_ID))
     for column in (USER_ID, ITEM_ID, EVENT):
         gate.check_text(column)
-    gate.check_times(TIMESTAMP)
-    gate.reject(pl.col(TIMESTAMP).is_null(), NULL_KEY, TIMESTAMP, expected="a time", found="null")
+    _check_times(gate, now)
     for column in AMOUNTS:
         gate.check_amount(column)
-    gate.reject(
-        pl.col(TIMESTAMP) > now,
-        FUTURE_TIMESTAMP,
-        TIMESTAMP,
-        expected=f"times up to {now.isoformat()}",
-        found="later times",
-    )
     for rule, key, catalogue in ((UNKNOWN_ITEM, ITEM_ID, items), (UNKNOWN_USER, USER_ID, users)):
         gate.reject(
             ~pl.col(key).is_in(catalogue[key].implode()),

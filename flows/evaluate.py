@@ -24,6 +24,7 @@ from flows.report import (
     Window,
 )
 from flows.stages import findings
+from flows.stages.relatedness import read_relatedness
 from flows.stages.tables import read_validation
 from flows.stages.train import read_training_run
 from flows.workspace import Workspace
@@ -102,6 +103,7 @@ def evaluate_release(
         examples=measured.examples,
         time_plan=tuple(Window(role=window.role, cut=window.cut, end=window.end) for window in build.plan.windows()),
         training=read_training_run(release / layout.ENCODER_DIR),
+        relatedness=read_relatedness(release / layout.ENCODER_DIR),
         index=measured.index,
         validation=_validation(build.tables),
         stages=tuple(stages),

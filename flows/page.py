@@ -9,9 +9,11 @@ from typing import NamedTuple
 import jinja2
 
 from flows import charts
+from flows.heatmap import heat_map
 from flows.report import REPORT_HTML, REPORT_JSON, Figure, Report
 from flows.words import format_bytes, format_day, format_figure, format_interval, format_seconds, format_signed
 from infra.files import write_atomic
+from retrieval.encoder.relatedness.report import RelatednessReport
 
 
 class ReportPaths(NamedTuple):
@@ -58,6 +60,7 @@ def render_page(report: Report) -> str:
             name: charts.reliability(rows) for name, rows in by_task.items() if any(row.reliability for row in rows)
         },
         "training": charts.training_curves(report.training) if report.training else None,
+        "relatedness": _relatedness(report.relatedness) if report.relatedness else [],
         "stages": charts.stage_bars(report.stages) if report.stages else None,
     }
     plan = [
@@ -71,6 +74,26 @@ def best_value(figures: Iterable[Figure | None], lowest: bool = False) -> float 
     """Return the best value of a column, to set it in bold; None when all are undefined."""
     values = [figure.value for figure in figures if figure is not None]
     return (min if lowest else max)(values, default=None)
+
+
+def _relatedness(found: RelatednessReport) -> list[tuple[str, str]]:
+    """Return (caption, drawing) of the priors and, where it was measured, of the affinity."""
+    drawn = [("What labels and declarations say", heat_map(found.names, found.prior, title="Relatedness of tasks"))]
+    if found.affinity is not None:
+        drawn.append(
+            (
+                "What a step on one task does to another's loss",
+                heat_map(
+                    found.names,
+                    found.affinity,
+                    title="Measured affinity of tasks",
+                    rows="step on",
+                    columns="effect on",
+                    groups=found.groups.names,
+                ),
+            )
+        )
+    return drawn
 
 
 def _spans(report: Report) -> list[tuple[float, float]]:

@@ -12,6 +12,8 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, FiniteFloat, NonNegativeInt, model_validator
 
+from retrieval.encoder.relatedness.report import RelatednessReport
+
 REPORT_JSON: Final = "report.json"
 REPORT_HTML: Final = "report.html"
 
@@ -300,6 +302,7 @@ class Report(_Part):
     examples: tuple[ExampleUser, ...] = ()
     time_plan: tuple[Window, ...] = ()
     training: TrainingRun | None = None
+    relatedness: RelatednessReport | None = None
     index: tuple[IndexRecall, ...] = ()
     validation: tuple[ValidationRow, ...] = ()
     stages: tuple[StageRecord, ...] = ()

@@ -7,18 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import numpy as np
 import structlog
 from pydantic import TypeAdapter
 
 from features.schema import Int32, UserFeatures
-from infra.errors import InvalidInputError, UnavailableError, unknown_name
+from infra.errors import UnavailableError
 from infra.watcher import Loaded
-from ranking import warmup
+from ranking import predictions, warmup
 from ranking.candidates import CandidateSource, Found, trending
 from ranking.contract import (
     ItemExplanation,
-    Prediction,
     PredictRequest,
     PredictResponse,
     RankDegraded,
@@ -31,6 +29,7 @@ from ranking.explain import Explanation
 from ranking.ranker import Ranked, Ranker
 from ranking.users import UserReader
 from retrieval.contract import SourceName
+from retrieval.encoder.layout import TaskOn
 from retrieval.service import RequestTooWideError
 from retrieval.warmup import load_ready
 
@@ -43,12 +42,6 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 _ITEMS: Final = TypeAdapter(list[RankedItem])
-
-
-class TaskUnavailableError(InvalidInputError):
-    """A prediction was asked of a task that this release does not have for what was asked about."""
-
-    title = "No such task"
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,32 +121,28 @@ class Answerer:
 
         Raises:
             TaskUnavailableError: the release has no such task on what was asked about; names those it has.
+            EncoderUnavailableError: texts, of a release without a text encoder.
+            RequestTooWideError: more of them than `max_batch`.
         """
-        user_ids = request.user_ids
         ranker = loaded.value.ranker
-        if user_ids is None or not ranker.user_tasks:
-            on = "users" if user_ids is not None else "items" if request.item_ids is not None else "texts"
-            raise TaskUnavailableError(
-                f"release {loaded.release_id} has no task on {on}: found {', '.join(ranker.user_tasks) or 'none'} "
-                f"on users (user_ids) and {', '.join(ranker.pair_tasks)} on pairs of a user and an item (/v1/rank)"
-            )
-        wanted = ranker.user_tasks if request.tasks is None else request.tasks
-        for task in wanted:
-            if task not in ranker.user_tasks:
-                raise TaskUnavailableError(
-                    f"release {loaded.release_id}: {unknown_name('user task', task, ranker.user_tasks)}"
-                )
-        reads = [self._read(user_id) for user_id in user_ids]
-        found = ranker.predict_users([user for user, _ in reads])
-        predictions = [
-            Prediction(
-                id=user_id, tasks={task: float(found[task][row]) for task in wanted if not np.isnan(found[task][row])}
-            )
-            for row, user_id in enumerate(user_ids)
-        ]
-        degraded = list(dict.fromkeys(reason for _, reasons in reads for reason in reasons))
+        degraded: list[RankDegraded] = []
+        on, ids = _rows(request)
+        self._check(len(ids))
+        tasks = predictions.wanted_tasks(ranker, loaded.release_id, on, request.tasks)
+        if on == "user":
+            reads = [self._read(user_id) for user_id in ids]
+            degraded += dict.fromkeys(reason for _, reasons in reads for reason in reasons)
+            answers = predictions.of_users(ranker, [user for user, _ in reads], tasks)
+        elif on == "item":
+            positions = ranker.retriever.snapshot.positions(ids)
+            degraded += ["unknown_items"] if (positions < 0).any() else []
+            answers = predictions.of_items(ranker, positions, tasks)
+        else:
+            with self._timed("texts"):
+                answers = predictions.of_texts(ranker, ids, tasks)
         self.metrics.count_degraded(degraded)
-        return PredictResponse(release=loaded.release_id, predictions=predictions, degraded=degraded)
+        found = predictions.by_row(ids, answers)
+        return PredictResponse(release=loaded.release_id, predictions=found, degraded=degraded)
 
     def _check(self, entries: int) -> None:
         if entries > self.max_batch:
@@ -209,6 +198,13 @@ class _Asked:
     request_id: str
     unknown: list[str]
     degraded: list[RankDegraded]
+
+
+def _rows(request: PredictRequest) -> tuple[TaskOn, Sequence[str]]:
+    """Return what a request asks about, of which its contract gives exactly one."""
+    if request.user_ids is not None:
+        return "user", request.user_ids
+    return ("text", request.texts or ()) if request.item_ids is None else ("item", request.item_ids)
 
 
 def _items(ids: Sequence[str], ranked: Ranked, asked: _Asked) -> list[RankedItem]:

@@ -83,9 +83,16 @@ class RankingClient(RetrievalClient):
         )
         return self._post(_RECOMMEND, RankResponse, request)
 
-    def predict(self, user_ids: Sequence[str], *, tasks: Sequence[str] | None = None) -> PredictResponse:
-        """Predict task probabilities of users; raises as `rank` does."""
-        return self._post(_PREDICT, PredictResponse, _predict(user_ids, tasks))
+    def predict(
+        self,
+        user_ids: Sequence[str] | None = None,
+        *,
+        item_ids: Sequence[str] | None = None,
+        texts: Sequence[str] | None = None,
+        tasks: Sequence[str] | None = None,
+    ) -> PredictResponse:
+        """Predict of users, items or texts (one of the three); see `PredictRequest`; raises as `rank` does."""
+        return self._post(_PREDICT, PredictResponse, _predict(user_ids, item_ids, texts, tasks))
 
     def send_events(self, events: Sequence[Event]) -> EventsResponse:
         """Send events; returns once they are durable. An `event_id` counts once, so sending again is safe."""
@@ -139,9 +146,16 @@ class AsyncRankingClient(AsyncRetrievalClient):
         )
         return await self._post(_RECOMMEND, RankResponse, request)
 
-    async def predict(self, user_ids: Sequence[str], *, tasks: Sequence[str] | None = None) -> PredictResponse:
-        """Predict task probabilities of users; raises as `RankingClient.rank` does."""
-        return await self._post(_PREDICT, PredictResponse, _predict(user_ids, tasks))
+    async def predict(
+        self,
+        user_ids: Sequence[str] | None = None,
+        *,
+        item_ids: Sequence[str] | None = None,
+        texts: Sequence[str] | None = None,
+        tasks: Sequence[str] | None = None,
+    ) -> PredictResponse:
+        """Predict of users, items or texts (one of the three); raises as `RankingClient.rank` does."""
+        return await self._post(_PREDICT, PredictResponse, _predict(user_ids, item_ids, texts, tasks))
 
     async def send_events(self, events: Sequence[Event]) -> EventsResponse:
         """Send events; returns once they are durable."""
@@ -206,8 +220,13 @@ def _recommend(  # noqa: PLR0913 - one argument per field of the contract
     return checked(RecommendRequest, values)
 
 
-def _predict(user_ids: Sequence[str], tasks: Sequence[str] | None) -> PredictRequest:
-    return checked(PredictRequest, {"user_ids": user_ids, "tasks": tasks})
+def _predict(
+    user_ids: Sequence[str] | None,
+    item_ids: Sequence[str] | None,
+    texts: Sequence[str] | None,
+    tasks: Sequence[str] | None,
+) -> PredictRequest:
+    return checked(PredictRequest, {"user_ids": user_ids, "item_ids": item_ids, "texts": texts, "tasks": tasks})
 
 
 def _activate(release_id: str) -> str:

@@ -8,7 +8,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, mod
 
 from features.event_log import Event
 from ranking.rerank import RerankConfig
-from retrieval.contract import MAX_EXCLUDED, Degraded, SourceName
+from retrieval.contract import MAX_EXCLUDED, MAX_TEXT, Degraded, SourceName
 
 # Why an answer is less than it could be: retrieval's reasons and ranking's own; each is counted, none is an error.
 RankDegraded = (
@@ -16,15 +16,16 @@ RankDegraded = (
     | Literal[
         "stale_features",  # the online store could not be read: the user's last known row was used
         "retrieval_unavailable",  # no candidates from retrieval: what trends was ranked
-        "unknown_items",  # the release does not hold some of the items: they are listed, not ranked
+        "unknown_items",  # the release does not hold some of the items: they are not ranked, or predicted nothing of
     ]
 )
 
 MAX_ITEMS: Final = 10_000
-MAX_USERS: Final = 1_000
+MAX_PREDICTED: Final = 1_000
 MAX_EVENTS: Final = 1_000
 
 Id = Annotated[str, Field(min_length=1, max_length=512)]
+Text = Annotated[str, Field(min_length=1, max_length=MAX_TEXT)]
 
 
 class _Contract(BaseModel):
@@ -149,17 +150,17 @@ class RankResponse(_Contract):
 
 
 class PredictRequest(_Contract):
-    """`POST /v1/predict`: task probabilities of users, items or texts.
+    """`POST /v1/predict`: every asked task's prediction of users, items or texts.
 
     Attributes:
-        tasks: which; all that fit what is asked about by default.
+        tasks: which; by default all that fit what is asked about.
         user_ids, item_ids, texts: what to predict for; exactly one of them.
     """
 
     tasks: list[str] | None = Field(None, min_length=1)
-    user_ids: list[Id] | None = Field(None, min_length=1, max_length=MAX_USERS)
-    item_ids: list[Id] | None = Field(None, min_length=1, max_length=MAX_USERS)
-    texts: list[str] | None = Field(None, min_length=1, max_length=MAX_USERS)
+    user_ids: list[Id] | None = Field(None, min_length=1, max_length=MAX_PREDICTED)
+    item_ids: list[Id] | None = Field(None, min_length=1, max_length=MAX_PREDICTED)
+    texts: list[Text] | None = Field(None, min_length=1, max_length=MAX_PREDICTED)
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
@@ -169,16 +170,34 @@ class PredictRequest(_Contract):
         return self
 
 
+class ClassPrediction(_Contract):
+    """What a multiclass task says.
+
+    Attributes:
+        label: the most probable class.
+        probability: its probability.
+        probabilities: of the five most probable classes, or of all where there are no more; the most probable first.
+    """
+
+    label: str
+    probability: float
+    probabilities: dict[str, float]
+
+
+# A binary task's probability, a regression's number, or a multiclass task's classes.
+TaskAnswer = float | ClassPrediction
+
+
 class Prediction(_Contract):
-    """Probabilities of one user, item or text.
+    """What the tasks say of one user, item or text.
 
     Attributes:
         id: what was asked about.
-        tasks: task -> calibrated probability; empty for a user of whom nothing is known.
+        tasks: task -> its answer; a task that has none (an unknown user or item, another kind of item) is left out.
     """
 
     id: str
-    tasks: dict[str, float]
+    tasks: dict[str, TaskAnswer]
 
 
 class PredictResponse(_Contract):

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from pydantic import TypeAdapter
 
 from features.schema import Int32, UserFeatures
-from features.tasks import SeenSpace, TaskSpec, allowed_items
+from features.tasks import ColumnLabel, SeenSpace, TaskSpec, allowed_items
 
 if TYPE_CHECKING:
     from retrieval.snapshot import ItemSnapshot
@@ -43,8 +43,25 @@ def pair_tasks(tasks: Sequence[TaskSpec]) -> tuple[TaskSpec, ...]:
 
 
 def user_tasks(tasks: Sequence[TaskSpec]) -> tuple[TaskSpec, ...]:
-    """Return the tasks that give each user a probability."""
-    return tuple(task for task in tasks if task.on == "user" and task.kind == "binary")
+    """Return the tasks that give each user a probability of what happens after a cut.
+
+    What a column says of a user has no cut to fit a blend on; the encoder's head alone predicts it.
+    """
+    return tuple(
+        task
+        for task in tasks
+        if task.on == "user" and task.kind == "binary" and not isinstance(task.label, ColumnLabel)
+    )
+
+
+def item_filters(tasks: Sequence[TaskSpec], snapshot: ItemSnapshot) -> dict[str, Bool | None]:
+    """Return task -> bool `[n_items]`, which items it speaks about; None for all.
+
+    Raises:
+        InvalidInputError: a filter names a column that the snapshot doesn't carry.
+    """
+    filters = {task.name: allowed_items(task, snapshot.attributes) for task in tasks}
+    return {name: None if found is None else found.to_numpy() for name, found in filters.items()}
 
 
 def among(items: Int32, own: Int32) -> Bool:
@@ -75,9 +92,8 @@ class Spaces:
             InvalidInputError: a filter names a column that the snapshot doesn't carry.
         """
         pairs = pair_tasks(tasks)
-        filters = {task.name: allowed_items(task, snapshot.attributes) for task in pairs}
         return cls(
-            allowed={name: None if found is None else found.to_numpy() for name, found in filters.items()},
+            allowed=item_filters(pairs, snapshot),
             seen=frozenset(task.name for task in pairs if isinstance(task.space, SeenSpace)),
         )
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from features.datasets.dataset import DatasetMissingError
 from features.schema import ITEM_ID
+from features.table_config import TableConfig
 
 HOUSEHOLD: Final = "household_id"
 PRODUCT_ID: Final = "product_id"
@@ -29,6 +30,7 @@ class CompleteJourneyConfig(BaseModel):
         path: folder of the Parquet files; None finds the installed package's.
         max_users: keep this many households (a fixed pseudo-random choice) and only the items they met; None keeps all.
         exclude_departments: departments whose products and purchases are left out (counted in the report).
+        texts: a table of one's own texts about it, for tasks on single texts: the source has none.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -37,6 +39,7 @@ class CompleteJourneyConfig(BaseModel):
     path: Path | None = None
     max_users: int | None = Field(default=None, gt=0)
     exclude_departments: tuple[str, ...] = ("FUEL", "MISCELLANEOUS")
+    texts: TableConfig | None = None
 
 
 def data_folder(config: CompleteJourneyConfig) -> Path:

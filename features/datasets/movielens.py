@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict
 from features.datasets.dataset import TITLE, DatasetMissingError
 from features.findings import Finding
 from features.schema import EVENT, ITEM_ID, KIND, TIMESTAMP, USER_ID, VALUE
+from features.table_config import TableConfig
 from features.tables import Tables
 from features.timestamps import read_times
 
@@ -46,12 +47,18 @@ _OCCUPATIONS: Final = (
 
 
 class MovieLensConfig(BaseModel):
-    """Where the folder is; a relative path is taken from the workspace."""
+    """Where the files lie.
+
+    Attributes:
+        path: their folder; a relative path is taken from the workspace.
+        texts: a table of one's own texts about the films (reviews, plots), for tasks on single texts.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     type: Literal["movielens"] = "movielens"
     path: Path
+    texts: TableConfig | None = None
 
 
 def read_movielens(config: MovieLensConfig) -> tuple[Tables, tuple[Finding, ...]]:

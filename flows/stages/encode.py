@@ -1,4 +1,4 @@
-"""What the encoder trains on, and the vectors it gives: item texts once, user texts as of each cut."""
+"""What the encoder trains on: item texts once, user texts as of each cut, free texts, and every task's labels."""
 
 from __future__ import annotations
 
@@ -12,60 +12,70 @@ import polars as pl
 
 from features.schema import EVENT, ITEM, TIMESTAMP, USER
 from features.splits import TimePlan
-from features.tasks import TaskSpec, allowed_items, labels
+from features.tasks import ColumnLabel, TaskSpec, allowed_items, labels
 from features.texts import user_texts
+from flows.stages.column_tasks import ColumnTasks, column_tasks
 from flows.stages.data import Data, Mask, only_eligible
 from flows.stages.frames import frame_path
 from infra.errors import InvalidInputError
-from retrieval.encoder.data import CutData, EncoderTask, TrainingData, cut_data
+from retrieval.encoder.data import KINDS, CutData, EncoderTask, TrainingData, cut_data
 
 _PURCHASES: Final = "user_purchases"
 
-# The kinds of head that training knows; the others are declared, and refused here by name.
-_TRAINABLE: Final = (("contrastive", "pair"), ("binary", "pair"), ("binary", "user"))
 
-
-def encoder_tasks(tasks: Sequence[TaskSpec]) -> tuple[EncoderTask, ...]:
+def encoder_tasks(tasks: Sequence[TaskSpec], classes: Mapping[str, tuple[str, ...]]) -> tuple[EncoderTask, ...]:
     """Return the heads of the workspace's tasks.
 
+    Args:
+        tasks: in order, a parent before its children.
+        classes: of each multiclass and token-tag task.
+
     Raises:
-        InvalidInputError: a task of a kind that has no head yet.
+        InvalidInputError: a task of a kind that has no head.
     """
-    heads = []
     for task in tasks:
-        if (task.kind, task.on) not in _TRAINABLE:
-            known = ", ".join(f"{kind} on {on}" for kind, on in _TRAINABLE)
-            raise InvalidInputError(f"task {task.name}: expected one of {known}; found {task.kind} on {task.on}")
-        heads.append(
-            EncoderTask(
-                name=task.name,
-                kind="contrastive" if task.kind == "contrastive" else "binary",
-                on="pair" if task.on == "pair" else "user",
-                space="all" if task.space.type == "all" else "rows",
-            )
+        if task.kind not in KINDS[task.on]:
+            known = ", ".join(KINDS[task.on])
+            raise InvalidInputError(f"task {task.name}: expected one of {known} on {task.on}, found {task.kind}")
+    return tuple(
+        EncoderTask(
+            name=task.name,
+            kind=task.kind,
+            on=task.on,
+            space="all" if task.on != "pair" or _spans_all(task) else "rows",
+            classes=classes.get(task.name, ()),
+            parent=task.parent,
         )
-    return tuple(heads)
+        for task in tasks
+    )
 
 
 def training_data(
     data: Data, tasks: Sequence[TaskSpec], plan: TimePlan, frames: Mapping[datetime, Path]
 ) -> TrainingData:
-    """Return item texts, user texts and labels of every encoder cut.
+    """Return item texts, user texts and labels of every encoder cut, and free texts with theirs.
 
     Args:
-        data: events before the release's as-of time.
+        data: events and texts before the release's as-of time.
         tasks: of the workspace.
         plan: its encoder cuts; no label at or after the oldest ranker cut is read.
         frames: folder of feature frames by cut.
+
+    Raises:
+        TaskError: a label column is unknown, or holds what its task can't learn from.
+        InvalidInputError: a task of a kind that has no head.
     """
     newest = plan.encoder_training[0]
+    columns = column_tasks(data, tasks, plan)
     bought = data.events.filter((pl.col(EVENT) == data.features.purchase_event) & (pl.col(TIMESTAMP) < newest))
     return TrainingData(
-        tasks=encoder_tasks(tasks),
+        tasks=encoder_tasks(tasks, columns.classes),
         item_texts=data.item_texts,
         popularity=np.bincount(bought[ITEM].to_numpy(), minlength=data.n_items).astype(np.float64),
-        train=tuple(_cut(data, tasks, cut, plan, frames[cut]) for cut in plan.encoder_training),
-        validation=_cut(data, tasks, plan.encoder_validation, plan, frames[plan.encoder_validation]),
+        train=tuple(_cut(data, tasks, cut, plan, frames[cut], columns) for cut in plan.encoder_training),
+        validation=_cut(data, tasks, plan.encoder_validation, plan, frames[plan.encoder_validation], columns),
+        texts=columns.texts,
+        validation_texts=columns.validation_texts,
     )
 
 
@@ -77,22 +87,32 @@ def texts_of_users(data: Data, frames: Path) -> tuple[pl.Series, pl.Series]:
     return history[USER].filter(active), texts.filter(active)
 
 
-def _cut(data: Data, tasks: Sequence[TaskSpec], cut: datetime, plan: TimePlan, frames: Path) -> CutData:
+def _cut(
+    data: Data, tasks: Sequence[TaskSpec], cut: datetime, plan: TimePlan, frames: Path, columns: ColumnTasks
+) -> CutData:
     users, texts = texts_of_users(data, frames)
     eligible = data.eligible(cut)
-    found = {task.name: labels(task, data.events, cut, plan.horizon, data.tables.items) for task in tasks}
-    pairs = {task.name: only_eligible(task, found[task.name], eligible) for task in tasks if task.on == "pair"}
+    found = {
+        task.name: labels(task, data.events, cut, plan.horizon, data.tables.items)
+        for task in tasks
+        if not isinstance(task.label, ColumnLabel)
+    }
+    found |= columns.at(cut, plan)
+    on = {task.name: task.on for task in tasks}
     return cut_data(
         users.to_numpy(),
         texts.to_list(),
-        pairs=pairs,
-        user_labels={task.name: found[task.name] for task in tasks if task.on == "user"},
+        pairs={task.name: only_eligible(task, found[task.name], eligible) for task in tasks if task.on == "pair"},
+        user_labels={name: frame for name, frame in found.items() if on[name] == "user"},
+        item_labels={name: frame for name, frame in found.items() if on[name] == "item"},
         universe={task.name: _universe(task, data, eligible) for task in tasks if _spans_all(task)},
+        n_items=data.n_items,
     )
 
 
 def _spans_all(task: TaskSpec) -> bool:
-    return task.on == "pair" and task.space.type == "all"
+    """Tell whether every item of the universe without a label is a negative: a number has no such negatives."""
+    return task.on == "pair" and task.space.type == "all" and task.kind != "regression"
 
 
 def _universe(task: TaskSpec, data: Data, eligible: Mask) -> Mask:

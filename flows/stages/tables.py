@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -17,7 +18,8 @@ from features.findings import Finding, ValidationReport
 from features.rules import ValidationConfig
 from features.schema import ITEM_ID, USER_ID
 from features.sources import SourceConfig, load
-from features.tables import EVENTS_TABLE, ITEMS_TABLE, USERS_TABLE, Tables, extend
+from features.table_config import TableConfig
+from features.tables import EVENTS_TABLE, Tables, extend
 from features.tabular import TablesConfig
 from infra.files import write_atomic
 
@@ -31,19 +33,20 @@ def fingerprint(config: SourceConfig, base: Path) -> str:
 
     A database has none that is cheap and sure, so its fingerprint never repeats and it is always read anew.
     """
-    if not isinstance(config, TablesConfig):
-        if config.path is None:
-            return f"{_PACKAGE} {version(_PACKAGE)}"
-        return _files(sorted((base / config.path).rglob("*")))
-    events = config.events if isinstance(config.events, tuple) else (config.events,)
-    parts = []
-    for table in (config.items, *((config.users,) if config.users else ()), *events):
-        if table.type == "database" or "://" in table.path:
-            return f"read at {time.time_ns()}"
-        parts.append(
-            _files(sorted(base.glob(table.path) if not Path(table.path).is_absolute() else [Path(table.path)]))
-        )
-    return " ".join(parts)
+    texts = "" if config.texts is None else _table_mark(config.texts, base)
+    if isinstance(config, TablesConfig):
+        events = config.events if isinstance(config.events, tuple) else (config.events,)
+        tables = (config.items, *((config.users,) if config.users else ()), *events)
+        return " ".join([*(_table_mark(table, base) for table in tables), texts])
+    if config.path is None:
+        return f"{_PACKAGE} {version(_PACKAGE)} {texts}"
+    return f"{_files(sorted((base / config.path).rglob('*')))} {texts}"
+
+
+def _table_mark(table: TableConfig, base: Path) -> str:
+    if table.type == "database" or "://" in table.path:
+        return f"read at {time.time_ns()}"
+    return _files(sorted(base.glob(table.path) if not Path(table.path).is_absolute() else [Path(table.path)]))
 
 
 def content_hash(*parts: pl.DataFrame | str) -> str:
@@ -80,7 +83,7 @@ def build_tables(
     tables, report = load(config, base, datetime.now(UTC), rules=rules)
     tables, findings = with_logged(tables, logged)
     tables = extend(previous, tables)
-    for name, frame in ((ITEMS_TABLE, tables.items), (USERS_TABLE, tables.users), (EVENTS_TABLE, tables.events)):
+    for name, frame in tables.frames.items():
         frame.write_parquet(out / f"{name}.parquet", statistics=True, row_group_size=2**17)
     sequence = logged[SEQUENCE].max() if logged.height else 0
     write_atomic(out / _LOGGED, json.dumps({SEQUENCE: sequence}).encode())
@@ -106,8 +109,8 @@ def with_logged(tables: Tables, logged: pl.DataFrame) -> tuple[Tables, tuple[Fin
         expected="an item of the items table",
         found=f"{unknown[ITEM_ID].n_unique()} other ids in the event log" if unknown.height else "",
     )
-    grown = Tables(
-        items=tables.items,
+    grown = replace(
+        tables,
         users=pl.concat([tables.users, new], how="diagonal"),
         events=pl.concat([tables.events, known.select(shared)], how="diagonal_relaxed"),
     )

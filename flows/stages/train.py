@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final
 
 from flows.report import Curve, TrainingRun
+from flows.stages.relatedness import encoder_relatedness, write_relatedness
 from infra.files import write_atomic
-from retrieval.encoder.config import EncoderConfig
+from retrieval.encoder.config import BackboneConfig, EncoderConfig, Kind
 from retrieval.encoder.data import TrainingData
 from retrieval.encoder.export import export
+from retrieval.encoder.pretrain.pretrain import pretrain
+from retrieval.encoder.ship.config import ShipConfig
+from retrieval.encoder.ship.shrink import shrink
+from retrieval.encoder.ship.write import write_runtime
 from retrieval.encoder.train import TrainResult, train
 
 TRAINING_RUN: Final = "training.json"
@@ -18,19 +25,43 @@ _GOLDEN: Final = 16
 
 
 def train_encoder(data: TrainingData, config: EncoderConfig, out: Path) -> None:
-    """Train, export into `out`, and write the validation curves as `training.json`."""
-    result = train(data, config, out=out)
-    golden = [*data.item_texts[:_GOLDEN], *data.validation.user_texts[:_GOLDEN]]
-    report = export(result.model, config.backbone, out, golden=golden)
+    """Pretrain where asked, train, cut down where asked, export into `out`, and write what the report shows of it."""
+    began = time.perf_counter()
+    with TemporaryDirectory(prefix="pretrained-") as scratch:
+        backbone = _pretrained(data, config, Path(scratch) / "backbone")
+        prepared_s = time.perf_counter() - began
+        result = train(data, config.model_copy(update={"backbone": backbone}), out=out)
+        if config.relatedness is not None:
+            write_relatedness(out, encoder_relatedness(data, result, config.relatedness))
+    ship = config.ship or ShipConfig(runtime="onnx")
+    model, _ = shrink(result.model, _texts(data), config.backbone, ship)
+    golden = [text for texts in _texts(data).values() for text in texts[:_GOLDEN]]
+    report = export(model, config.backbone, out, golden=golden)
+    if config.ship is not None:
+        write_runtime(out, ship, golden=golden)
     run = curves(result)
     content = {
         "run": run.model_dump(mode="json"),
-        "seconds": result.seconds,
+        "seconds": result.seconds | ({"pretrain": prepared_s} if config.pretrain else {}),
         "steps": result.steps,
         "baselines": result.baselines,
+        "weights": result.weights,
         "export": {"vector_difference": report.vector_difference, "logit_difference": report.logit_difference},
     }
     write_atomic(out / TRAINING_RUN, json.dumps(content, indent=1).encode())
+
+
+def _pretrained(data: TrainingData, config: EncoderConfig, folder: Path) -> BackboneConfig:
+    """Return the backbone to train: the configured one, or that one after it has read the items' and free texts."""
+    if config.pretrain is None:
+        return config.backbone
+    result = pretrain(config.backbone, [*data.item_texts, *data.texts.texts], config.pretrain, folder)
+    return config.backbone.model_copy(update={"name": result.backbone.name, "sha256": result.backbone.sha256})
+
+
+def _texts(data: TrainingData) -> dict[Kind, list[str]]:
+    users = [text for cut in data.cuts for text in cut.user_texts]
+    return {"item": list(data.item_texts), "user": users, "text": list(data.texts.texts)}
 
 
 def curves(result: TrainResult) -> TrainingRun:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from journey import Built, Server, polyrank, serving
+from journey import Built, Server, polyrank, serving, write_texts
 
 from infra.releases import ReleaseStore
 
@@ -18,6 +18,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     """Features, model, evaluation, publishing: each as the command that an engineer types."""
     folder = tmp_path_factory.mktemp("journey")
     shutil.copyfile(Path(__file__).parent / "polyrank.yaml", folder / "polyrank.yaml")
+    write_texts(folder / "texts.parquet")
     environment = os.environ | {"PREFECT_HOME": str(tmp_path_factory.mktemp("prefect"))}
     for arguments in (["refresh", "features"], ["refresh", "model"], ["evaluate"], ["publish"]):
         polyrank(folder, *arguments, environment=environment)

@@ -9,10 +9,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
+import polars as pl
 
 CUT = datetime(2017, 12, 4, tzinfo=UTC)
 
@@ -27,6 +28,28 @@ class Built:
 class Server:
     url: str
     pid: int
+
+
+def write_texts(path: Path) -> None:
+    """Write a message to the shop every five days of 2017: its topic, its tone, and what of it names a product."""
+    messages = [
+        ("where is my order of milk", "delivery", -0.5, "O O O O O B"),
+        ("the bread was stale", "quality", -1.0, "O B O O"),
+        ("thanks for the fresh apples", "quality", 1.0, "O O O O B"),
+        ("please deliver soap on friday", "delivery", 0.0, "O O B O O"),
+        ("you charged the coffee twice", "billing", -1.0, "O O O B O"),
+    ]
+    rows = [messages[day % len(messages)] for day in range(73)]
+    columns = {
+        "text_id": [f"message-{day}" for day in range(73)],
+        "text": [f"{text} {day}" for day, (text, *_) in enumerate(rows)],
+        # Every tenth is yet to be labelled.
+        "topic": [None if day % 10 == 9 else topic for day, (_, topic, _, _) in enumerate(rows)],
+        "tone": [tone for _, _, tone, _ in rows],
+        "slots": [[*slots.split(), "O"] for *_, slots in rows],
+        "timestamp": [datetime(2017, 1, 1, tzinfo=UTC) + timedelta(days=5 * day) for day in range(73)],
+    }
+    pl.DataFrame(columns).write_parquet(path)
 
 
 def polyrank(folder: Path, *arguments: str, environment: dict[str, str] | None = None) -> str:

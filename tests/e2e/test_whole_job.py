@@ -19,10 +19,13 @@ from features.store import FeatureStore
 from flows.build import Build
 from flows.report import read
 from flows.workspace import Workspace
+from infra.errors import InvalidInputError
 from infra.releases import ReleaseStore
 from infra.settings import Settings
 from ranking.answers import load_release
 from ranking.client import RankingClient
+from ranking.contract import ClassPrediction
+from ranking.predictions import of_texts
 
 
 def test_report_holds_every_section(built: Built) -> None:
@@ -34,9 +37,22 @@ def test_report_holds_every_section(built: Built) -> None:
     assert report.ablation
     assert len(report.examples) == 3
     assert report.index[0].recall.value >= 0.5
+    assert report.relatedness is not None
+    assert {"purchase", "topic", "demand"} <= set(report.relatedness.names)
+    assert any(value for row in report.relatedness.affinity or () for value in row)
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert "<svg" in page
     assert 'src="http' not in page
+
+
+def test_texts_to_label_next_are_those_without_a_label(built: Built) -> None:
+    out = polyrank(built.folder, "label-queue", "topic", "--out", str(built.folder / "next.csv"), "--size", "3")
+    queue = pl.read_csv(built.folder / "next.csv")
+    assert "wrote" in out
+    texts = pl.read_parquet(built.folder / "texts.parquet")
+    unlabelled = texts.filter(pl.col("topic").is_null())["text_id"].cast(pl.String).to_list()
+    assert queue.height == min(3, len(unlabelled))
+    assert set(queue["text_id"].cast(pl.String)) <= set(unlabelled)
 
 
 def test_release_saw_nothing_at_or_after_its_as_of_time(built: Built) -> None:
@@ -44,6 +60,7 @@ def test_release_saw_nothing_at_or_after_its_as_of_time(built: Built) -> None:
     assert manifest.as_of == CUT
     build = Build.start(Workspace.load(built.folder), Settings(), CUT)
     assert build.data.events["timestamp"].max() < CUT
+    assert build.data.tables.texts["timestamp"].max() < CUT
     assert all(build.plan.end(cut) <= CUT for cut in build.plan.ranker)
     assert build.plan.end(build.plan.encoder_validation) <= min(build.plan.ranker)
 
@@ -143,6 +160,48 @@ def test_predicts_churn(built: Built, server: Server) -> None:
     answer = httpx.post(f"{server.url}/v1/predict", json=body).raise_for_status().json()
     if answer["predictions"][0]["tasks"]:
         assert all(0 < row["tasks"]["churn"] < 1 for row in answer["predictions"])
+
+
+def test_predicts_texts_by_their_heads(built: Built, server: Server) -> None:
+    texts = ["the milk was sour", "please deliver on monday"]
+    ranker = load_release(Workspace.load(built.folder).releases / built.release_id).ranker
+    with RankingClient(server.url, timeout_s=30) as client:
+        answer = client.predict(texts=texts)
+        with pytest.raises(InvalidInputError, match=r"unknown text task 'slots' \(known: tone, topic\)"):
+            client.predict(texts=texts, tasks=["slots"])
+    expected = of_texts(ranker, texts, ["topic", "tone"])
+    for row, one in enumerate(answer.predictions):
+        topic, offline = one.tasks["topic"], expected["topic"][row]
+        assert isinstance(topic, ClassPrediction)
+        assert isinstance(offline, ClassPrediction)
+        assert set(topic.probabilities) == {"billing", "delivery", "quality"}
+        assert sum(topic.probabilities.values()) == pytest.approx(1, abs=1e-5)
+        assert topic.probabilities == pytest.approx(offline.probabilities, abs=1e-5)
+        assert one.tasks["tone"] == pytest.approx(expected["tone"][row], abs=1e-5)
+    # The texts differ, and so do their answers.
+    assert answer.predictions[0].tasks["tone"] != answer.predictions[1].tasks["tone"]
+
+
+def test_predicts_the_demand_of_products_and_the_spend_of_users(built: Built, server: Server) -> None:
+    build = Build.start(Workspace.load(built.folder), Settings(), CUT)
+    items = build.data.tables.items
+    products = items.filter(pl.col("kind") == "product")["item_id"].head(2).to_list()
+    coupon = items.filter(pl.col("kind") == "coupon")["item_id"][0]
+    user = next(user for user in build.users(CUT) if len(user.items))
+    with RankingClient(server.url, timeout_s=30) as client:
+        found = client.predict(item_ids=[*products, coupon, "gone"])
+        spend = client.predict([user.user_id], tasks=["spend"]).predictions[0].tasks["spend"]
+    assert [set(one.tasks) for one in found.predictions] == [{"demand"}, {"demand"}, set(), set()]
+    assert found.degraded == ["unknown_items"]
+    heads = load_release(build.workspace.releases / built.release_id).ranker.heads
+    assert heads is not None
+    vectors = np.load(build.workspace.releases / built.release_id / "vectors" / "items.npy")
+    assert found.predictions[0].tasks["demand"] == pytest.approx(
+        float(heads.row_logits("demand", vectors[:1])[0]), abs=1e-5
+    )
+    # Three steps learn no more than the mean: dollars of a household in four weeks, not a share.
+    assert isinstance(spend, float)
+    assert spend > 10
 
 
 def test_index_refresh_publish_and_rollback_under_load(built: Built, server: Server) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import itertools
 from datetime import UTC, datetime, timedelta, timezone
 
+import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from features.splits import SplitConfig, SplitError, TimePlan, plan
+from features.schema import TEXT_ID, TIMESTAMP
+from features.splits import SplitConfig, SplitError, TimePlan, held_out_ids, plan, split_texts
 
 T = datetime(2017, 12, 4, tzinfo=UTC)
 H = timedelta(days=28)
@@ -88,3 +90,44 @@ def test_too_little_history_says_how_many_folds_fit() -> None:
     with pytest.raises(SplitError, match="hold 1 encoder folds, found encoder_folds=3"):
         SplitConfig(minimum_history_days=28).plan(T, first_event=datetime(2017, 7, 1, tzinfo=UTC))
     SplitConfig(minimum_history_days=28, encoder_folds=1).plan(T, first_event=datetime(2017, 7, 1, tzinfo=UTC))
+
+
+def texts(*days: float) -> pl.DataFrame:
+    """Texts dated some days before the oldest ranker cut of `plan(T, H)`, 9 October."""
+    oldest = min(plan(T, H).ranker)
+    return pl.DataFrame(
+        {TEXT_ID: [f"t{row}" for row in range(len(days))], TIMESTAMP: [oldest - timedelta(days=day) for day in days]}
+    )
+
+
+def test_dated_texts_are_held_out_in_the_encoders_validation_window() -> None:
+    # The window is the 28 days before 9 October, its start inclusive, its end exclusive.
+    train, held = split_texts(texts(200, 28.1, 28, 0.1, 0, -10), plan(T, H))
+    assert train[TEXT_ID].to_list() == ["t0", "t1"]
+    assert held[TEXT_ID].to_list() == ["t2", "t3"]
+
+
+@pytest.mark.parametrize("days", [range(30, 430), [1] * 400])
+def test_texts_that_all_fall_into_one_part_are_held_out_by_id(days: list[float]) -> None:
+    train, held = split_texts(texts(*days, 0), plan(T, H))
+    assert held[TEXT_ID].to_list() == [
+        f"t{row}" for row in held_out_ids(pl.Series([f"t{n}" for n in range(400)])).nonzero()[0]
+    ]
+    assert train.height + held.height == 400  # the last one stands at the oldest ranker cut
+
+
+def test_undated_texts_are_held_out_by_id() -> None:
+    train, held = split_texts(texts(*range(30)).drop(TIMESTAMP), plan(T, H))
+    # blake2b of 8 bytes, as hexdigest() gives it, divides by ten for these of t0 to t29.
+    assert held[TEXT_ID].to_list() == ["t2", "t3", "t19", "t23"]
+    assert train.height == 26
+
+
+def test_one_id_in_ten_is_held_out_and_none_changes_sides() -> None:
+    ids = pl.Series([f"id-{number}" for number in range(10_000)])
+    held = held_out_ids(ids)
+    # 1,000 expected, 30 a standard deviation.
+    assert 880 < held.sum() < 1_120
+    assert held_out_ids(ids.reverse())[::-1].tolist() == held.tolist()
+    # The number of "g" is 7815571473436455100; that of "a", 4681665781835383343, ends otherwise.
+    assert held_out_ids(pl.Series(["a", "g"])).tolist() == [False, True]

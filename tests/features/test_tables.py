@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.schema import EVENT, ITEM, ITEM_ID, KIND, TIMESTAMP, USER, USER_ID
+from features.schema import EVENT, ITEM, ITEM_ID, KIND, TEXT, TEXT_ID, TIMESTAMP, USER, USER_ID
 from features.tables import (
     Tables,
     TablesNotFoundError,
@@ -17,6 +18,7 @@ from features.tables import (
     eligible_items,
     encode,
     extend,
+    no_texts,
     read_tables,
     write_tables,
 )
@@ -59,6 +61,21 @@ def test_encode_names_an_unknown_id() -> None:
 def test_before_is_strict() -> None:
     both = tables(["a"], ["u"], [("u", "a", "view", DAY[0]), ("u", "a", "view", DAY[1])])
     assert both.before(DAY[1]).events.height == 1
+
+
+def test_before_leaves_out_texts_at_or_after_the_cut() -> None:
+    dated = pl.DataFrame({TEXT_ID: ["1", "2", "3"], TEXT: ["a", "b", "c"], TIMESTAMP: DAY[:3]})
+    both = replace(tables(["a"], ["u"], []), texts=dated)
+    assert both.before(DAY[1]).texts[TEXT_ID].to_list() == ["1"]
+    # A text without a time belongs to none.
+    assert replace(both, texts=dated.drop(TIMESTAMP)).before(DAY[1]).texts.height == 3
+
+
+def test_texts_are_the_new_ones() -> None:
+    first, second = (
+        replace(tables(["a"], ["u"], []), texts=pl.DataFrame({TEXT_ID: [own], TEXT: ["hello"]})) for own in ("1", "2")
+    )
+    assert extend(first, second).texts[TEXT_ID].to_list() == ["2"]
 
 
 def test_extend_without_previous_is_the_new_catalogue() -> None:
@@ -115,15 +132,19 @@ def test_eligible_counts_distinct_users_before_the_cut() -> None:
 
 def test_written_tables_read_back_and_are_replaced_whole(tmp_path: Path) -> None:
     first = tables(["a"], ["u"], [("u", "a", "view", DAY[0])])
-    second = tables(["a", "b"], ["u"], [("u", "b", "view", DAY[0])])
+    labelled = pl.DataFrame({TEXT_ID: ["1"], TEXT: ["tea please"], "tags": [["B", "O"]]})
+    second = replace(tables(["a", "b"], ["u"], [("u", "b", "view", DAY[0])]), texts=labelled)
     write_tables(first, tmp_path / "tables")
     write_tables(second, tmp_path / "tables")
     read = read_tables(tmp_path / "tables")
     assert read.items.equals(second.items)
     assert read.events.equals(second.events)
+    assert read.texts.equals(labelled)
+    write_tables(first, tmp_path / "tables")
+    assert read_tables(tmp_path / "tables").texts.schema == no_texts().schema
     assert [entry.name for entry in tmp_path.iterdir()] == ["tables"]
 
 
 def test_absent_tables_are_named(tmp_path: Path) -> None:
-    with pytest.raises(TablesNotFoundError, match=r"items\.parquet.*events\.parquet"):
+    with pytest.raises(TablesNotFoundError, match=r"items\.parquet.*events\.parquet.*texts\.parquet"):
         read_tables(tmp_path)

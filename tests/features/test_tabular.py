@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from features.findings import ValidationReport
 from features.rules import ValidationConfig
-from features.schema import EVENT, ITEM_ID, TIMESTAMP, USER_ID, VALUE
+from features.schema import EVENT, ITEM_ID, TEXT, TEXT_ID, TIMESTAMP, USER_ID, VALUE
 from features.sources import SourceConfig, load
 from features.tables import Tables
 from features.tabular import DatabaseUnavailableError, SourceNotFoundError, SourceUnreadableError, TablesConfig
@@ -180,3 +180,42 @@ def test_text_columns_keep_their_zeros(shop: Path) -> None:
 def test_a_declaration_that_cannot_hold_is_refused(broken: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         TypeAdapter(SourceConfig).validate_python({"type": "tables", "items": broken, "events": ORDERS})
+
+
+TICKETS = {"type": "csv", "path": "tickets.csv", "columns": {"text_id": "id", "text": "body", "topic": "topic"}}
+
+
+def test_texts_by_a_mapping(shop: Path) -> None:
+    # Read as numbers, "007" would lose its zeros and the text "42" its type.
+    (shop / "tickets.csv").write_text('id,body,topic,agent\n007,42,tea,x\n8,"too, cold",,y\n', encoding="utf-8")
+    tables, report = read(shop, texts=TICKETS)
+    assert tables.texts.columns == [TEXT_ID, TEXT, "topic"]
+    assert tables.texts.rows() == [("007", "42", "tea"), ("8", "too, cold", None)]
+    assert [(rows.read, rows.kept) for rows in report.tables if rows.table == "texts"] == [(2, 2)]
+
+
+def test_texts_from_a_database(shop: Path) -> None:
+    with sqlite3.connect(shop / "shop.db") as connection:
+        connection.execute("CREATE TABLE tickets (id INTEGER, body TEXT, at TEXT)")
+        connection.execute("INSERT INTO tickets VALUES (1, 'cold tea', '2023-06-01T12:00:00Z')")
+    connection.close()
+    query = "SELECT id AS text_id, body AS text, at AS timestamp FROM tickets"
+    tables, _ = read(shop, texts={"type": "database", "uri": "sqlite://${SHOP_DB}", "query": query})
+    assert tables.texts.rows() == [("1", "cold tea", NOON)]
+
+
+@pytest.mark.parametrize("text", ["", "id,body,topic\n"])
+def test_a_declared_table_of_texts_without_rows_is_an_error(shop: Path, text: str) -> None:
+    (shop / "tickets.csv").write_text(text, encoding="utf-8")
+    with pytest.raises(InvalidTablesError, match=r"texts\.\*: empty_table: expected at least one row, found no rows"):
+        read(shop, texts=TICKETS)
+
+
+def test_texts_whose_times_the_mapping_cannot_read_are_counted(shop: Path) -> None:
+    (shop / "tickets.csv").write_text("id,body,at\n1,hello,soon\n", encoding="utf-8")
+    columns = {"text_id": "id", "text": "body", "timestamp": {"column": "at", "timezone": "UTC"}}
+    rules = ValidationConfig(wrong_type="drop", max_drop_share=1)
+    with pytest.raises(
+        InvalidTablesError, match=r"texts\.\*: empty_table: expected at least one row, found none left of 1"
+    ):
+        read(shop, rules=rules, texts={**TICKETS, "columns": columns})

@@ -46,6 +46,7 @@ def found(spec: TaskSpec, table: pl.DataFrame) -> list[tuple[float, ...]]:
 
 
 PURCHASE = {"type": "event", "event": "purchase"}
+COLUMN = {"type": "column", "column": "intent"}
 
 
 def test_all_space_lists_positives_inside_the_window_only() -> None:
@@ -106,8 +107,25 @@ def test_value_labels(reduce: str, expected: float) -> None:
 
 def test_demand_of_items() -> None:
     spec = task(kind="regression", on="item", label={"type": "value", "event": "purchase", "reduce": "count"})
-    table = events((0, 0, "purchase", 101), (1, 0, "purchase", 102), (1, 1, "purchase", 90))
-    assert found(spec, table) == [(0, 2.0)]
+    table = events(
+        (0, 0, "purchase", 50), (0, 0, "purchase", 101), (1, 0, "purchase", 102),  # sold before, twice in the window
+        (1, 1, "purchase", 90),  # sold before, not in the window: 0, or all demand learnt would be positive
+        (1, 2, "purchase", 110),  # first sold in the window: that it is a row would tell its label
+    )  # fmt: skip
+    assert found(spec, table) == [(0, 2.0), (1, 0.0)]
+
+
+def test_spend_of_users() -> None:
+    spec = task(kind="regression", on="user", label={"type": "value", "event": "purchase", "reduce": "sum"})
+    table = events(
+        (0, 0, "purchase", 9, 5.0),
+        (0, 0, "purchase", 101, 2.5),
+        (0, 1, "purchase", 102, 1.0),
+        (1, 0, "purchase", 9, 5.0),
+    )
+    assert found(spec, table) == [(0, 3.5), (1, 0.0)]
+    mean = task(kind="regression", on="user", label={"type": "value", "event": "purchase", "reduce": "mean"})
+    assert found(mean, table) == [(0, 1.75)]
 
 
 @pytest.mark.parametrize(
@@ -123,7 +141,7 @@ def test_no_label_comes_from_outside_the_window(space: dict[str, str]) -> None:
 @pytest.mark.parametrize(
     ("parts", "expected"),
     [
-        ({"label": {"type": "column", "column": "intent"}}, "on: text"),
+        ({"label": COLUMN}, "column needs on: text, user or item, found pair"),
         ({"on": "text", "label": PURCHASE}, "on: text"),
         ({"label": {"type": "absence", "event": "purchase"}}, "on: user or item"),
         ({"on": "user", "label": PURCHASE, "space": {"type": "seen", "event": "purchase"}}, "needs on: pair"),
@@ -131,6 +149,14 @@ def test_no_label_comes_from_outside_the_window(space: dict[str, str]) -> None:
         ({"label": {"type": "value", "event": "rating"}}, "kind binary needs"),
         ({"kind": "regression", "label": PURCHASE}, "kind regression needs"),
         ({"kind": "multiclass", "label": PURCHASE}, "kind multiclass needs"),
+        ({"kind": "contrastive", "on": "user", "label": COLUMN}, "contrastive needs .* found user, column, all"),
+        ({"kind": "token_tags", "on": "user", "label": COLUMN}, "token_tags needs on: text, found user"),
+        ({"on": "text", "label": {**COLUMN, "unit": "character"}}, "unit character needs kind token_tags"),
+        ({"on": "text", "label": COLUMN, "items": {"kind": "product"}}, "items needs on: item"),
+        ({"on": "text", "label": COLUMN, "classes": ["a", "b"]}, "classes needs kind multiclass"),
+        ({"kind": "multiclass", "on": "text", "label": COLUMN, "classes": ["a", "a"]}, "two distinct names"),
+        ({"kind": "multiclass", "on": "text", "label": COLUMN, "classes": ["a"]}, "two distinct names"),
+        ({"kind": "multiclass", "on": "text", "label": COLUMN, "parent": "p"}, "parent needs kind binary"),
         ({"label": PURCHASE, "wieght": 2}, "wieght"),
         ({"label": PURCHASE, "weight": 0}, "greater than 0"),
         ({"label": {"type": "evnt", "event": "purchase"}}, "evnt"),
@@ -150,8 +176,33 @@ def test_names_and_parents() -> None:
         check_tasks([second, first])
 
 
+def test_a_parent_is_a_binary_task_on_the_same_rows() -> None:
+    retrieval = task(name="retrieval", kind="contrastive", label=PURCHASE)
+    with pytest.raises(TaskError, match="expected a binary task on pair, found retrieval: contrastive on pair"):
+        check_tasks([retrieval, task(name="buy", label=PURCHASE, parent="retrieval")])
+    churn = task(name="churn", on="user", label={"type": "absence", "event": "purchase"})
+    with pytest.raises(TaskError, match="expected a binary task on pair, found churn: binary on user"):
+        check_tasks([churn, task(name="buy", label=PURCHASE, parent="churn")])
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"kind": "contrastive", "on": "text"},
+        {"kind": "multiclass", "on": "text", "classes": ["a", "b"]},
+        {"kind": "token_tags", "on": "text", "label": {**COLUMN, "unit": "character"}},
+        {"kind": "regression", "on": "text"},
+        {"kind": "binary", "on": "text"},
+        {"kind": "multiclass", "on": "user"},
+        {"kind": "regression", "on": "item", "items": {"kind": "product"}},
+    ],
+)
+def test_what_a_column_can_label(parts: dict[str, Any]) -> None:
+    assert task(**{"label": COLUMN, **parts}).label.type == "column"
+
+
 def test_text_labels_are_not_in_events() -> None:
-    spec = task(kind="multiclass", on="text", label={"type": "column", "column": "intent"})
+    spec = task(kind="multiclass", on="text", label=COLUMN)
     with pytest.raises(TaskError, match="texts table"):
         labels(spec, events(), CUT, H, ITEMS)
 

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from features.findings import Finding, ValidationReport
 from features.rules import (
+    BLANK_TEXT,
     CAST_KEY,
     DROP_SHARE,
     DUPLICATE_KEY,
@@ -28,8 +29,8 @@ from features.rules import (
     WRONG_TYPE,
     ValidationConfig,
 )
-from features.schema import EVENT, ITEM_ID, QUANTITY, TIMESTAMP, USER_ID, VALUE
-from features.tables import EVENTS_TABLE, ITEMS_TABLE, USERS_TABLE, Tables
+from features.schema import EVENT, ITEM_ID, QUANTITY, TEXT, TEXT_ID, TIMESTAMP, USER_ID, VALUE
+from features.tables import EVENTS_TABLE, ITEMS_TABLE, TEXTS_TABLE, USERS_TABLE, Tables
 from features.validate import InvalidTablesError, validate
 
 NOW = datetime(2024, 1, 1, tzinfo=UTC)
@@ -59,6 +60,13 @@ def events(**columns: list[Any]) -> pl.DataFrame:
     rows = len(next(iter(columns.values())))
     times = [THEN + timedelta(hours=hour) for hour in range(rows)]
     sound = {USER_ID: ["u"] * rows, ITEM_ID: ["a"] * rows, EVENT: ["purchase"] * rows, TIMESTAMP: times}
+    return pl.DataFrame({**sound, **columns})
+
+
+def texts(**columns: list[Any]) -> pl.DataFrame:
+    """Texts of a few given columns; the rest are sound."""
+    rows = len(next(iter(columns.values())))
+    sound = {TEXT_ID: [f"t{row}" for row in range(rows)], TEXT: ["hello"] * rows}
     return pl.DataFrame({**sound, **columns})
 
 
@@ -116,13 +124,30 @@ BAD_ROWS = {
     "naive time": (EVENTS_TABLE, events(timestamp=["2023-06-01T12:00:00Z", "2023-06-01"]), NAIVE_TIMESTAMP, TIMESTAMP),
     "unknown item": (EVENTS_TABLE, events(item_id=["a", "x"]), UNKNOWN_ITEM, ITEM_ID),
     "unknown user": (EVENTS_TABLE, events(user_id=["u", "x"]), UNKNOWN_USER, USER_ID),
+    "null id of a text": (TEXTS_TABLE, texts(text_id=["a", None]), NULL_KEY, TEXT_ID),
+    "duplicate text": (TEXTS_TABLE, texts(text_id=["a", "b", "a"]), DUPLICATE_KEY, TEXT_ID),
+    "null text": (TEXTS_TABLE, texts(text=["hello", None]), BLANK_TEXT, TEXT),
+    "blank text": (TEXTS_TABLE, texts(text=["hello", " \n"]), BLANK_TEXT, TEXT),
+    "null time of a text": (TEXTS_TABLE, texts(timestamp=[THEN, None]), NULL_KEY, TIMESTAMP),
+    "naive time of a text": (
+        TEXTS_TABLE,
+        texts(timestamp=["2023-06-01T12:00:00Z", "2023-06-01"]),
+        NAIVE_TIMESTAMP,
+        TIMESTAMP,
+    ),
+    "future time of a text": (
+        TEXTS_TABLE,
+        texts(timestamp=[THEN, NOW + timedelta(days=1)]),
+        FUTURE_TIMESTAMP,
+        TIMESTAMP,
+    ),
 }
 
 
 @pytest.mark.parametrize("case", BAD_ROWS)
 def test_a_bad_row_fails_under_error(case: str) -> None:
     table, frame, rule, column = BAD_ROWS[case]
-    strict = ValidationConfig(unknown_item="error", unknown_user="error", max_drop_share=1)
+    strict = ValidationConfig(unknown_item="error", unknown_user="error", blank_text="error", max_drop_share=1)
     error = failure(make(**{table: frame}), strict)
     assert finding(error.report, rule, table).action == "error"
     assert str(error).startswith(f"{table}.{column}: {rule}: expected ")
@@ -138,6 +163,31 @@ def test_a_bad_row_is_dropped_and_counted_under_drop(case: str) -> None:
     assert (found.action, found.count, found.column) == ("drop", 1, column)
     assert getattr(tables, table).height == frame.height - 1
     assert report.dropped == 1
+
+
+def test_texts_keep_their_columns_and_are_counted() -> None:
+    labelled = texts(text_id=[7, 8, 9], text=["hi", "", "bye"], topic=["a", "b", None], tags=[["O"], [], ["O"]])
+    tables, report = validate(make(texts=labelled), ValidationConfig(max_drop_share=0.5), now=NOW)
+    assert tables.texts.rows() == [("7", "hi", "a", ["O"]), ("9", "bye", None, ["O"])]
+    assert (report.tables[-1].table, report.tables[-1].read, report.tables[-1].kept) == ("texts", 3, 2)
+    assert report.count(BLANK_TEXT) == 1
+
+
+def test_too_many_blank_texts_fail() -> None:
+    error = failure(make(texts=texts(text=["hello", ""])))
+    assert error.report.count(DROP_SHARE, TEXTS_TABLE) == 1
+
+
+def test_texts_without_their_columns_are_an_error() -> None:
+    error = failure(make(texts=pl.DataFrame({TEXT_ID: ["a"], "body": ["hello"]})))
+    assert str(error) == "texts.text: missing_column: expected a column 'text', found columns text_id, body"
+    error = failure(make(texts=texts(text=[1.5, 2.5])))
+    assert "texts.text: wrong_type: expected text or whole numbers, found 2 rows with type Float64" in str(error)
+
+
+def test_a_long_text_is_shown_in_part() -> None:
+    error = failure(make(texts=texts(text_id=["a", None], text=["x" * 5_000] * 2)))
+    assert f"text='{'x' * 77}...'" in str(error)
 
 
 def test_unknown_ids_are_dropped_and_counted_by_default() -> None:

@@ -12,7 +12,7 @@ import pytest
 from features.event_log import SEQUENCE
 from features.splits import plan
 from features.tables import Tables, encode
-from features.tasks import EventLabel, SeenSpace, TaskSpec
+from features.tasks import ColumnLabel, EventLabel, SeenSpace, TaskSpec, ValueLabel
 from features.texts import TextConfig
 from features.transforms import FeatureConfig, compute
 from flows.stages.data import Data, EligibleConfig
@@ -32,7 +32,13 @@ TASKS = (
         label=EventLabel(event="purchase"),
         space=SeenSpace(event="purchase"),
     ),
-)
+    TaskSpec(
+        name="demand", kind="regression", on="item", label=ValueLabel(event="purchase", reduce="count"),
+        items={"kind": "product"},
+    ),
+    TaskSpec(name="spend", kind="regression", on="user", label=ValueLabel(event="purchase", reduce="sum")),
+    TaskSpec(name="income", kind="multiclass", on="user", label=ColumnLabel(column="income")),
+)  # fmt: skip
 
 
 def data_of(tables: Tables) -> Data:
@@ -73,6 +79,23 @@ def test_a_planted_future_event_changes_no_training_data(small_journey: Tables, 
             np.testing.assert_array_equal(left.pairs[task].item, right.pairs[task].item)
             np.testing.assert_array_equal(left.pairs[task].label, right.pairs[task].label)
         np.testing.assert_array_equal(left.universe["retrieval"], right.universe["retrieval"])
+        for task in ("spend", "income"):
+            np.testing.assert_array_equal(left.user_labels[task], right.user_labels[task])
+        np.testing.assert_array_equal(left.item_labels["demand"], right.item_labels["demand"])
+    assert one.validation is not None
+    demand = one.validation.item_labels["demand"]
+    cut, products = drawn.encoder_validation, past.items["kind"] == "product"
+    sold = past.events.filter((pl.col("event") == "purchase") & (pl.col("timestamp") >= cut)).group_by("item_id").len()
+    expected = dict(sold.iter_rows())
+    known = np.flatnonzero(~np.isnan(demand))
+    assert products.gather(known).all()
+    assert [expected.get(past.items["item_id"][int(row)], 0) for row in known] == demand[known].tolist()
+    assert (demand[known] == 0).any()
+    # A household's income trains or is held out, never both.
+    trained = one.train[0].users[~np.isnan(one.train[0].user_labels["income"])]
+    held = one.validation.users[~np.isnan(one.validation.user_labels["income"])]
+    assert len(trained) > len(held) > 0
+    assert not set(trained.tolist()) & set(held.tolist())
 
 
 def test_held_out_counts_eligible_purchases_of_known_users(small_journey: Tables) -> None:

@@ -12,7 +12,7 @@ from ranking.assemble import FEATURES, assemble, feature_hash, feature_names
 from ranking.rows import CutData, CutRows, assemble_lists
 from ranking.signals import Signals, SignalSchema, compute_signals
 
-SCHEMA = SignalSchema(("purchase", "coupon_response"), ("churn",))
+SCHEMA = SignalSchema(("purchase", "coupon_response"), ("churn", "club"))
 
 
 def columns(row: np.ndarray) -> dict[str, float]:

@@ -6,7 +6,7 @@ import asyncio
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -32,8 +32,10 @@ from infra.telemetry import Metrics
 from infra.watcher import ReleaseWatcher
 from ranking.answers import LoadedRelease, load_release
 from ranking.client import AsyncRankingClient, RankingClient
+from ranking.contract import ClassPrediction
 from ranking.rerank import RerankConfig
 from ranking.service import Parts, create_app, create_combined_app
+from retrieval.engine import TextEncoderLike
 
 CUT = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(days=140)
 
@@ -74,6 +76,17 @@ def serving(app: FastAPI) -> Iterator[str]:
     thread.join()
 
 
+def load_with(encoder: TextEncoderLike) -> Callable[[Path], LoadedRelease]:
+    """Return what loads a release and gives it a text encoder: these releases carry no transformer."""
+
+    def load(release: Path) -> LoadedRelease:
+        loaded = load_release(release)
+        loaded.retriever.load_encoder = lambda: encoder
+        return loaded
+
+    return load
+
+
 @pytest.fixture(scope="module")
 def feature_store(tmp_path_factory: pytest.TempPathFactory, world) -> FeatureStore:  # type: ignore[no-untyped-def]
     store = FeatureStore(tmp_path_factory.mktemp("feast"), Settings())
@@ -107,8 +120,10 @@ def releases(tmp_path_factory: pytest.TempPathFactory, release: Path) -> Release
 
 
 @pytest.fixture(scope="module")
-def parts(releases: ReleaseStore, feature_store: FeatureStore, processor: EventProcessor) -> Parts:
-    watcher: ReleaseWatcher[LoadedRelease] = ReleaseWatcher(releases, load_release, 0.05)
+def parts(
+    releases: ReleaseStore, feature_store: FeatureStore, processor: EventProcessor, text_encoder: TextEncoderLike
+) -> Parts:
+    watcher: ReleaseWatcher[LoadedRelease] = ReleaseWatcher(releases, load_with(text_encoder), 0.05)
     watcher.load_initial()
     return Parts(
         watcher=watcher, store=releases, features=Switchable(feature_store), events=processor,
@@ -213,14 +228,39 @@ def test_predict(running: Running) -> None:
     assert 0 < answer.predictions[0].tasks["churn"] < 1
     assert answer.predictions[1].tasks == {}
     assert answer.degraded == ["unknown_user"]
+    assert set(running.client.predict(["user-1"]).predictions[0].tasks) == {"churn", "spend", "club"}
+
+
+def test_predict_items(running: Running) -> None:
+    """A product has a demand; a coupon is none that is sold, and "gone" is no item of the release."""
+    answer = running.client.predict(item_ids=["item-3", "item-95", "gone"])
+    assert [set(one.tasks) for one in answer.predictions] == [{"demand"}, set(), set()]
+    assert isinstance(answer.predictions[0].tasks["demand"], float)
+    assert answer.degraded == ["unknown_items"]
+
+
+def test_predict_texts(running: Running) -> None:
+    answer = running.client.predict(texts=["where is it?", "hello"])
+    assert [one.id for one in answer.predictions] == ["where is it?", "hello"]
+    for one in answer.predictions:
+        topic, urgent = one.tasks["topic"], one.tasks["urgent"]
+        assert isinstance(topic, ClassPrediction)
+        assert topic.probabilities[topic.label] == topic.probability == max(topic.probabilities.values())
+        assert len(topic.probabilities) == 5
+        assert isinstance(urgent, float)
+        assert 0 < urgent < 1
+    assert set(running.client.predict(texts=["hello"], tasks=["urgent"]).predictions[0].tasks) == {"urgent"}
 
 
 def test_predictions_that_do_not_exist(running: Running) -> None:
     with pytest.raises(InvalidInputError, match="unknown user task 'chrn'; did you mean 'churn'"):
         running.client.predict(["user-1"], tasks=["chrn"])
-    found = httpx.post(f"{running.url}/v1/predict", json={"texts": ["hello"]})
-    assert found.status_code == 422
-    assert "no task on texts: found churn on users" in found.json()["detail"]
+    with pytest.raises(InvalidInputError, match=r"unknown text task 'slots' \(known: topic, urgent\)"):
+        running.client.predict(texts=["hello"], tasks=["slots"])
+    with pytest.raises(InvalidInputError, match="at most 500 entries, found 501"):
+        running.client.predict(texts=["hello"] * 501)
+    with pytest.raises(InvalidInputError, match="exactly one of user_ids, item_ids and texts"):
+        running.client.predict()
     assert httpx.post(f"{running.url}/v1/predict", json={"user_ids": ["a"], "texts": ["b"]}).status_code == 422
 
 
@@ -310,10 +350,11 @@ def test_releases_and_activation(running: Running) -> None:
 def test_async_client(running: Running) -> None:
     async def ask() -> None:
         async with AsyncRankingClient(running.url, timeout_s=30) as client:
-            ranked, recommended, predicted, listed = await asyncio.gather(
+            ranked, recommended, predicted, read, listed = await asyncio.gather(
                 client.rank("user-1", PRODUCTS), client.recommend("user-1"), client.predict(["user-1"]),
-                client.releases(),
+                client.predict(texts=["hello"]), client.releases(),
             )  # fmt: skip
+            assert set(read.predictions[0].tasks) == {"topic", "urgent"}
             assert len(ranked.items) == 90
             assert len(recommended.items) == 20
             assert predicted.predictions[0].tasks

@@ -1,0 +1,86 @@
+"""Texts from the source's file to the encoder's key: a change of them changes it, but for one after the as-of time."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from features.datasets.journey_files import CompleteJourneyConfig
+from features.table_config import ParquetTable
+from features.tables import read_tables
+from flows.build import Build
+from flows.stages.tables import fingerprint
+from flows.workspace import Workspace
+from infra.settings import Settings
+
+T = datetime(2024, 1, 1, tzinfo=UTC)
+WORKSPACE = """
+name: shop
+source:
+  type: tables
+  items: {type: parquet, path: items.parquet}
+  events: {type: parquet, path: events.parquet}
+  texts: {type: parquet, path: texts.parquet}
+tasks:
+  - {name: purchase, kind: binary, on: pair, label: {type: event, event: purchase}}
+  - {name: topic, kind: multiclass, on: text, label: {type: column, column: topic}}
+"""
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Path:
+    (tmp_path / "polyrank.yaml").write_text(WORKSPACE, encoding="utf-8")
+    pl.DataFrame({"item_id": ["a"], "title": ["tea"]}).write_parquet(tmp_path / "items.parquet")
+    event = {"user_id": ["u"], "item_id": ["a"], "event": ["purchase"], "timestamp": [T - timedelta(days=9)]}
+    pl.DataFrame(event).write_parquet(tmp_path / "events.parquet")
+    write_texts(tmp_path, "cold tea", T + timedelta(days=1))
+    return tmp_path
+
+
+def write_texts(folder: Path, first: str, later: datetime) -> None:
+    columns = {
+        "text_id": ["1", "2"],
+        "text": [first, "later"],
+        "topic": ["tea", "soap"],
+        "timestamp": [T - timedelta(days=2), later],
+    }
+    pl.DataFrame(columns).write_parquet(folder / "texts.parquet")
+
+
+def start(folder: Path) -> Build:
+    return Build.start(Workspace.load(folder), Settings(), T)
+
+
+def test_texts_are_stored_with_the_tables_and_read_up_to_the_as_of_time(shop: Path) -> None:
+    build = start(shop)
+    assert read_tables(build.tables).texts["text"].to_list() == ["cold tea", "later"]
+    assert build.data.tables.texts["text"].to_list() == ["cold tea"]
+
+
+def test_a_change_of_texts_changes_the_encoders_key(shop: Path) -> None:
+    before = start(shop)
+    write_texts(shop, "hot tea", T + timedelta(days=1))
+    after = start(shop)
+    assert after.data.tables.texts["text"].to_list() == ["hot tea"]
+    assert after.encoder_key != before.encoder_key
+
+
+def test_a_text_after_the_as_of_time_changes_no_key(shop: Path) -> None:
+    before = start(shop)
+    write_texts(shop, "cold tea", T + timedelta(days=5))
+    after = start(shop)
+    assert after.tables != before.tables
+    assert after.encoder_key == before.encoder_key
+
+
+def test_a_changed_file_of_texts_is_seen_beside_a_package(tmp_path: Path) -> None:
+    config = CompleteJourneyConfig(texts=ParquetTable(type="parquet", path="texts.parquet"))
+    pl.DataFrame({"text_id": ["1"], "text": ["a"]}).write_parquet(tmp_path / "texts.parquet")
+    first = fingerprint(config, tmp_path)
+    assert fingerprint(config, tmp_path) == first
+    pl.DataFrame({"text_id": ["1", "2"], "text": ["a", "b"]}).write_parquet(tmp_path / "texts.parquet")
+    assert fingerprint(config, tmp_path) != first
+    assert fingerprint(CompleteJourneyConfig(), tmp_path) not in (first, fingerprint(config, tmp_path))
