@@ -172,6 +172,8 @@ def load_backbone(config: BackboneConfig) -> Backbone:
 def _load_model(source: str, *, local_files_only: bool) -> PreTrainedModel:
     # Its report of weights that the file lacks names a pooler that is thrown away: exported encoders have none.
     logging.getLogger("transformers.modeling_utils").setLevel(logging.ERROR)
+    # And at that level it checks, loudly, a plan for tensors on several machines, which nobody asked for.
+    logging.getLogger("transformers.distributed.tensor_parallel").setLevel(logging.ERROR)
     model, found = AutoModel.from_pretrained(
         source, attn_implementation="eager", dtype=torch.float32, local_files_only=local_files_only,
         output_loading_info=True,

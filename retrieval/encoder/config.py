@@ -7,7 +7,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from retrieval.encoder.adapt.config import AugmentConfig, KeepConfig, LoraConfig, UnfreezeConfig
+from retrieval.encoder.adapt.config import AugmentConfig, KeepConfig, LoraConfig, ResidualConfig, UnfreezeConfig
 from retrieval.encoder.balance.config import BalanceConfig
 from retrieval.encoder.pretrain.config import PretrainConfig
 from retrieval.encoder.relatedness.config import RelatednessConfig
@@ -124,6 +124,7 @@ class EncoderConfig(BaseModel):
         fgm: length of the adversarial step on the token embeddings (Miyato et al., 2017); 0 leaves it out. It needs
             embeddings that learn, and a step takes twice as long.
         rdrop: weight of the divergence between predictions under two draws of dropout (Liang et al., 2021).
+        residual: what one task predicts should tell of another's label on the same row.
         start: folder of an exported encoder whose backbone, projections and heads of equal tasks training starts from;
             of `backbone` then only `name` and `sha256` are passed over.
         keep: what holds it to its start.
@@ -167,6 +168,7 @@ class EncoderConfig(BaseModel):
     augment: AugmentConfig = AugmentConfig()
     fgm: float = Field(0.0, ge=0)
     rdrop: float = Field(0.0, ge=0)
+    residual: ResidualConfig | None = None
     start: Path | None = None
     keep: KeepConfig = KeepConfig()
     pretrain: PretrainConfig | None = None

@@ -135,16 +135,18 @@ class Stepper:
         penalties: added to the losses' gradients.
         lora: the only shared parameters that the balance looks at, where its level says so; projections then count to
             the heads.
+        own: what the objective learns besides the model; it counts to the heads.
     """
 
     def __init__(
         self, model: MultiTaskEncoder, balance: Balance, optimizer: Optimizer, clip: float, *,
         objective: Objective | None = None, penalties: Sequence[Penalty] = (), lora: Sequence[nn.Parameter] = (),
+        own: Sequence[nn.Parameter] = (),
     ) -> None:  # fmt: skip
         self.model, self.balance, self.optimizer, self.clip = model, balance, optimizer, clip
         self.objective = objective or Plain(model)
         self.penalties = penalties
-        projections, heads = list(model.projections.parameters()), list(model.heads.parameters())
+        projections, heads = list(model.projections.parameters()), [*model.heads.parameters(), *own]
         self.shared: list[nn.Parameter] = list(lora) or [*model.backbone.parameters(), *projections]
         self.heads: list[nn.Parameter] = [*projections, *heads] if lora else heads
 

@@ -20,6 +20,9 @@ Robustness:
     fgm: 0.5                          losses also a step of that length away, in the worst direction of the embeddings
     rdrop: 1.0                        divergence between predictions under two draws of `dropout`
 
+Across tasks:
+    residual: {weight: 0.1}           one task's prediction explains another's label, on rows that carry both
+
 What was learnt before:
     start: PATH                       an exported encoder's backbone, projections, and heads of equal tasks
     keep: {kl: 1.0}                   divergence from the start's predictions, on the texts of every batch

@@ -29,6 +29,20 @@ class LoraConfig(BaseModel):
     targets: Literal["auto"] | Words = "auto"
 
 
+class ResidualConfig(BaseModel):
+    """Labels explained by the other tasks' predictions on the same rows, as a regulariser.
+
+    Attributes:
+        weight: of the term against each task's loss, both in units of the constant predictor's.
+        pairs: (explained, explaining) tasks; None takes every pair on the same rows.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    weight: float = Field(0.1, gt=0)
+    pairs: tuple[tuple[str, str], ...] | None = Field(None, min_length=1)
+
+
 class UnfreezeConfig(BaseModel):
     """Gradual unfreezing (Howard and Ruder, 2018): the top layer learns first.
 

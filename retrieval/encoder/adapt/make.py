@@ -19,8 +19,10 @@ from retrieval.encoder.adapt.lora import Lora, LoraDropout
 from retrieval.encoder.adapt.mixup import Mixup
 from retrieval.encoder.adapt.penalties import L1, ElasticWeights, anchors
 from retrieval.encoder.adapt.rdrop import RDrop
+from retrieval.encoder.adapt.residual import Explained, make_residual, map_parameters
 from retrieval.encoder.adapt.start import start_from
 from retrieval.encoder.adapt.unfreeze import Unfreezing
+from retrieval.encoder.balance.residual import CrossTaskResidual
 from retrieval.encoder.balance.step import Balance
 from retrieval.encoder.batch import Batch
 from retrieval.encoder.batches import Batcher
@@ -59,6 +61,7 @@ class Adaptation:
         self._old = _Old(prepared) if keep.kl else None
         adapters = config.lora if config.steps else None
         self.lora = Lora(self.model.backbone, adapters, config.train_layers) if adapters is not None else None
+        self.residual = self._maps(prepared) if config.residual is not None else None
         self.penalties: list[Penalty] = []
         if config.l1:
             self.penalties.append(L1(self.model.parameters(), config.l1))
@@ -74,7 +77,8 @@ class Adaptation:
             layers: whether the transformer runs and learns in this phase.
         """
         config, model = self.config, self.model
-        heads = [*model.projections.parameters(), *model.heads.parameters(), *balance.parameters()]
+        maps = map_parameters(self.residual)
+        heads = [*model.projections.parameters(), *model.heads.parameters(), *balance.parameters(), *maps]
         groups: list[Rated] = [(heads, head_rate)]
         if layers:
             groups += layer_rates(model.backbone, config.learning_rate, config.layer_decay)
@@ -87,6 +91,7 @@ class Adaptation:
             objective=self._objective(layers=layers),
             penalties=self.penalties,
             lora=adapters,
+            own=maps,
         )
 
     def unfreezing(self) -> Unfreezing | None:
@@ -114,10 +119,19 @@ class Adaptation:
             embedding = model.backbone.model.get_input_embeddings().weight
             assert isinstance(embedding, nn.Parameter)
             objective = Adversarial(objective, embedding, config.fgm, self.baselines)
+        if self.residual is not None and config.residual is not None:
+            objective = Explained(objective, model, self.residual, config.residual.weight, self.baselines)
         if self._old is not None:
             old = self._old
             objective = Distilled(objective, model, old.model, old.texts, tasks=self.kept, weight=config.keep.kl)
         return objective
+
+    def _maps(self, prepared: Prepared) -> CrossTaskResidual:
+        """Return new maps between tasks, their labels' means measured on training batches."""
+        assert self.config.residual is not None
+        batcher, rng = prepared.batcher(self.config.batch), np.random.default_rng([self.config.seed, 5])
+        batches = [batcher(rng) for _ in range(self.config.baseline_batches)]
+        return make_residual(self.model.tasks, batches, self.config.residual).to(prepared.device)
 
     def _elastic(self, prepared: Prepared) -> ElasticWeights:
         """Anchor what the kept tasks read, by their losses on replay batches."""
