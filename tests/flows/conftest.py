@@ -26,6 +26,7 @@ from flows.report import (
     ValidationRow,
     Window,
 )
+from retrieval.encoder.relatedness.report import ProposedGroups, RelatednessReport, TaskGroup
 
 CUT = datetime(2017, 12, 4, tzinfo=UTC)
 HORIZON = timedelta(days=28)
@@ -169,6 +170,19 @@ def sample_report() -> Report:
                 ("encoder training", 6), ("encoder training", 5), ("encoder training", 4), ("encoder validation", 3),
                 ("ranker training", 2), ("blend and calibration", 1), ("evaluation", 0),
             )
+        ),
+        relatedness=RelatednessReport(
+            names=("purchase", "churn", "coupon_response"),
+            prior=((1.0, 0.25, None), (0.25, 1.0, None), (None, None, 1.0)),
+            affinity=((0.01, -0.002, 0.001), (-0.003, 0.02, None), (0.002, None, 0.03)),
+            groups=ProposedGroups(
+                basis="affinity",
+                groups=(
+                    TaskGroup(tasks=("purchase", "coupon_response"), within=0.0015, between=-0.0025),
+                    TaskGroup(tasks=("churn",), within=None, between=-0.0025),
+                ),
+                silhouette=0.1,
+            ),
         ),
         training=TrainingRun(
             curves=(

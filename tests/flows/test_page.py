@@ -50,6 +50,14 @@ def html(sample_report: Report) -> str:
     return page.render_page(sample_report)
 
 
+def test_page_shows_how_the_tasks_relate(html: str) -> None:
+    section = html[html.index('id="relatedness"') : html.index('id="data"')]
+    assert section.count("<svg") == 2
+    assert "purchase, coupon_response" in section
+    assert "0.0015" in section
+    assert "-0.0025" in section
+
+
 def test_page_fetches_nothing_and_nests(html: str) -> None:
     structure = Structure()
     structure.feed(html)
@@ -80,9 +88,11 @@ def test_page_shows_value_and_interval_of_the_shipped_order(html: str) -> None:
 
 
 def test_every_section_and_plot_is_there(html: str) -> None:
-    for section in ("ranking", "tasks", "blend", "examples", "time", "retrieval", "data", "stages", "next"):
+    sections = "ranking tasks blend examples time retrieval relatedness data stages next"
+    for section in sections.split():
         assert f'<section id="{section}">' in html
-    assert html.count('role="img"') == 2 + 4 + 1 + 1  # two item spaces, four tasks, training, stages
+    # Two item spaces, four tasks, training, relatedness twice, stages.
+    assert html.count('role="img"') == 2 + 4 + 1 + 2 + 1
 
 
 def test_colours_follow_the_page(html: str) -> None:
