@@ -18,7 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -54,7 +54,6 @@ WAYS: tuple[tuple[Runtime, Precision], ...] = (
     ("openvino", "fp32"), ("openvino", "bf16"), ("openvino", "fp16_weights"), ("openvino", "int8_weights"),
     ("openvino", "int8"),
 )  # fmt: skip
-TORCH = "torch"
 
 # A fresh process: argv are the folder, the way, and the texts' file.
 PROBE = """
@@ -90,25 +89,22 @@ class Way:
     """One way to serve, and what was measured of it.
 
     Attributes:
-        name: in the table.
-        folder: of its files.
-        encoder: loaded in this process.
-        megabytes: of the graph and its weights.
+        name, folder, encoder: in the table, of its files, loaded in this process.
+        model: the file with its weights.
         rates: texts a second, by round.
         singles: milliseconds of one text.
         vectors: of all texts measured.
         alone: largest difference of an entry when a text is embedded alone.
-        ready: seconds of a fresh process to its first vector.
-        resident: its megabytes.
+        ready, resident: seconds of a fresh process to its first vector, and its megabytes.
     """
 
     name: str
     folder: Path
     encoder: TextEncoder
-    megabytes: float
-    rates: list[float]
-    singles: list[float]
-    vectors: Float32
+    model: Path
+    rates: list[float] = field(default_factory=list)
+    singles: list[float] = field(default_factory=list)
+    vectors: Float32 = field(default_factory=lambda: np.empty((0, 0), np.float32))
     alone: float = 0.0
     ready: float = 0.0
     resident: float = 0.0
@@ -237,11 +233,12 @@ def show(ways: list[Way], texts: list[str]) -> None:
         table.add_column(column, justify="left" if column == "way" else "right")
     true = ways[0].vectors
     for way in ways:
-        table.add_row(
-            way.name, f"{way.megabytes:.0f}", f"{way.ready:.2f}", f"{way.resident:.0f}", f"{np.median(way.rates):.0f}",
-            f"{np.median(way.singles):.2f}", f"{neighbour_overlap(true, way.vectors, queries=QUERIES):.4f}",
-            f"{rank_correlation(true[:QUERIES], way.vectors[:QUERIES]):.4f}", f"{way.alone:.0e}",
-        )  # fmt: skip
+        megabytes = f"{way.model.stat().st_size / 1e6:.0f}"
+        speed = (f"{np.median(way.rates):.0f}", f"{np.median(way.singles):.2f}")
+        overlap = neighbour_overlap(true, way.vectors, queries=QUERIES)
+        order = rank_correlation(true[:QUERIES], way.vectors[:QUERIES])
+        quality = (f"{overlap:.4f}", f"{order:.4f}", f"{way.alone:.0e}")
+        table.add_row(way.name, megabytes, f"{way.ready:.2f}", f"{way.resident:.0f}", *speed, *quality)
     CONSOLE.print(table)
     CONSOLE.print(
         "top 10, Spearman: of torch fp32's neighbours and order. alone: largest change of a unit vector's entry when "
@@ -251,19 +248,15 @@ def show(ways: list[Way], texts: list[str]) -> None:
 
 
 def _way(name: str, folder: Path) -> Way:
-    return _unmeasured(name, folder, TextEncoder.load(folder), folder / RuntimeChoice.read(folder).model)
+    model = folder / RuntimeChoice.read(folder).model
+    return Way(name=name, folder=folder, encoder=TextEncoder.load(folder), model=model)
 
 
 def _torch_way(folder: Path, *, bf16: bool) -> Way:
     encoder = TextEncoder.load(folder)
     encoder._session = TorchSession(load_backbone(BackboneConfig(name=str(folder))), bf16=bf16)
-    return _unmeasured(f"{TORCH} {'bf16' if bf16 else 'fp32'}", folder, encoder, folder / WEIGHTS)
-
-
-def _unmeasured(name: str, folder: Path, encoder: TextEncoder, weights: Path) -> Way:
-    nothing = np.empty((0, encoder.dim), np.float32)
-    megabytes = weights.stat().st_size / 1e6
-    return Way(name=name, folder=folder, encoder=encoder, megabytes=megabytes, rates=[], singles=[], vectors=nothing)
+    name = f"torch {'bf16' if bf16 else 'fp32'}"
+    return Way(name=name, folder=folder, encoder=encoder, model=folder / WEIGHTS)
 
 
 def _seconds(call: Callable[[], object]) -> float:
