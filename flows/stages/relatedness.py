@@ -10,6 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from infra.files import write_atomic
+from retrieval.encoder.adapt.config import KeepConfig
 from retrieval.encoder.batch import Batch
 from retrieval.encoder.constants import constant_losses
 from retrieval.encoder.data import EncoderTask, TrainingData
@@ -35,7 +36,7 @@ def encoder_relatedness(data: TrainingData, result: TrainResult, config: Related
         result: the trained model; it stays as it is.
         config: priors, measurement and choice of groups.
     """
-    plain = {"lora": None, "unfreeze": None, "start": None, "keep": type(result.config.keep)()}
+    plain = {"lora": None, "unfreeze": None, "start": None, "keep": KeepConfig()}
     prepared = prepare(data, result.config.model_copy(update=plain))
     prepared.model.load_state_dict(result.model.state_dict())
     batcher, rng = prepared.batcher(result.config.batch), np.random.default_rng(result.config.seed)
@@ -84,7 +85,7 @@ def shared_labels(tasks: Sequence[EncoderTask], batches: Sequence[Batch]) -> Flo
 
 def _labels(task: EncoderTask, batch: Batch) -> Float64 | None:
     """Return a task's labels on all pairs or rows of its view, flat, NaN for none; None where the batch has none."""
-    held = batch.pairs.get(task.name) if task.on == "pair" else batch.rows.get(task.name)
+    held = batch.labels(task.name)
     if held is None:
         return None
     found: Float64 = np.where(held.present.numpy(), held.label.numpy(), np.nan).astype(np.float64).reshape(-1)

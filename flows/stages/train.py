@@ -15,7 +15,6 @@ from retrieval.encoder.config import BackboneConfig, EncoderConfig, Kind
 from retrieval.encoder.data import TrainingData
 from retrieval.encoder.export import export
 from retrieval.encoder.pretrain.pretrain import pretrain
-from retrieval.encoder.ship.config import ShipConfig
 from retrieval.encoder.ship.shrink import shrink
 from retrieval.encoder.ship.write import write_runtime
 from retrieval.encoder.train import TrainResult, train
@@ -33,12 +32,14 @@ def train_encoder(data: TrainingData, config: EncoderConfig, out: Path) -> None:
         result = train(data, config.model_copy(update={"backbone": backbone}), out=out)
         if config.relatedness is not None:
             write_relatedness(out, encoder_relatedness(data, result, config.relatedness))
-    ship = config.ship or ShipConfig(runtime="onnx")
-    model, _ = shrink(result.model, _texts(data), config.backbone, ship)
-    golden = [text for texts in _texts(data).values() for text in texts[:_GOLDEN]]
-    report = export(model, config.backbone, out, golden=golden)
-    if config.ship is not None:
-        write_runtime(out, ship, golden=golden)
+    texts = _texts(data)
+    golden = [text for own in texts.values() for text in own[:_GOLDEN]]
+    if config.ship is None:
+        report = export(result.model, config.backbone, out, golden=golden)
+    else:
+        small, _ = shrink(result.model, texts, config.backbone, config.ship)
+        report = export(small, config.backbone, out, golden=golden)
+        write_runtime(out, config.ship, golden=golden)
     run = curves(result)
     content = {
         "run": run.model_dump(mode="json"),

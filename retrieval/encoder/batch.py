@@ -90,6 +90,10 @@ class Batch:
         """Distinct token table positions of all views, ascending."""
         return np.unique(np.concatenate(list(self.views.values())))
 
+    def labels(self, task: str) -> PairLabels | RowLabels | None:
+        """Return a task's labels on pairs or on the rows of its view; None where the batch has none."""
+        return self.pairs.get(task) or self.rows.get(task)
+
     @property
     def tagged(self) -> Int64:
         """Token table positions of the texts that carry tags, with repeats."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from retrieval.encoder.batch import Batch
+from retrieval.encoder.batch import Batch, PairLabels
 from retrieval.encoder.data import EncoderTask
 from retrieval.encoder.losses import info_nce
 from retrieval.encoder.model import MultiTaskEncoder
@@ -79,13 +79,11 @@ def labels_of(task: EncoderTask, batches: Sequence[Batch]) -> tuple[Tensor, Tens
     """Return every label of a task over the batches, and the shift of its logit: `[n]` each, empty for none."""
     labels, shifts = [torch.zeros(0)], [torch.zeros(0)]
     for batch in batches:
-        if task.name in batch.pairs:
-            pair = batch.pairs[task.name]
-            labels.append(pair.label[pair.present])
-            shifts.append(pair.shift[pair.present])
-        elif task.name in batch.rows:
-            row = batch.rows[task.name]
-            labels.append(row.label[row.present])
+        held = batch.labels(task.name)
+        if held is not None:
+            labels.append(held.label[held.present])
+            if isinstance(held, PairLabels):
+                shifts.append(held.shift[held.present])
         elif task.name in batch.tags:
             labels.append(batch.tags[task.name].code.float())
     label = torch.cat(labels)

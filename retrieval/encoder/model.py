@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from retrieval.encoder.backbone import Backbone
-from retrieval.encoder.batch import Batch, View
+from retrieval.encoder.batch import Batch, PairLabels, View
 from retrieval.encoder.config import EncoderConfig, Kind
 from retrieval.encoder.data import EncoderTask
 from retrieval.encoder.heads import PairHead, RetrievalHead, RowHead, TagHead, product_logit
@@ -90,10 +90,11 @@ class MultiTaskEncoder(nn.Module):
         logits: dict[str, Tensor] = {}
         found: dict[str, Tensor | None] = {}
         for task in self.tasks if tasks is None else tasks:
-            if task.name in batch.pairs or task.name in batch.rows:
+            if batch.labels(task.name) is not None:
                 found[task.name] = self._loss(task, batch, self.logits(task, features, logits))
             elif task.name in batch.tags and features.tokens is not None:
-                found[task.name] = self._tag_loss(task, batch, features)
+                logit = self.tag_logits(task, batch, features)
+                found[task.name] = functional.cross_entropy(logit, batch.tags[task.name].code.to(logit.device))
         return {name: loss for name, loss in found.items() if loss is not None}
 
     def logits(self, task: EncoderTask, features: Features, known: dict[str, Tensor]) -> Tensor:
@@ -128,22 +129,25 @@ class MultiTaskEncoder(nn.Module):
             pairs = batch.pairs[task.name]
             log_q = batch.log_q.to(device) if self.logq else None
             return info_nce(logits, pairs.drawn.to(device), pairs.excluded.to(device), log_q)
-        labels = batch.pairs[task.name] if task.on == "pair" else batch.rows[task.name]
+        labels = batch.labels(task.name)
+        assert labels is not None
         label, present = labels.label.to(device), labels.present.to(device)
         if task.kind == "multiclass":
             return masked_cross_entropy(logits, label, present)
         if task.kind == "regression":
             return masked_squares(logits, label, present)
-        if task.on == "pair":
-            logits = logits + batch.pairs[task.name].shift.to(device)
+        if isinstance(labels, PairLabels):
+            logits = logits + labels.shift.to(device)
         return masked_bce(logits, label, present)
 
-    def _tag_loss(self, task: EncoderTask, batch: Batch, features: Features) -> Tensor:
+    def tag_logits(self, task: EncoderTask, batch: Batch, features: Features) -> Tensor:
+        """Return a task's logits `[units, tags]` on tokens: the batch has its tags, the features their states."""
         assert features.tokens is not None
         assert features.starts is not None
         tags, device = batch.tags[task.name], features.tokens.device
         spots = features.starts[tags.text.to(device)] + tags.token.to(device)
-        return functional.cross_entropy(self.heads[task.name](features.tokens[spots]), tags.code.to(device))
+        found: Tensor = self.heads[task.name](features.tokens[spots])
+        return found
 
     @torch.no_grad()
     def set_constant(self, name: str, constant: Tensor, *, spread: float = 1.0) -> None:

@@ -129,7 +129,7 @@ def measure(prepared: Prepared, config: EncoderConfig) -> dict[str, float]:
         for name, loss in model.losses(batch, features).items():
             losses[name].append(float(loss))
         for task in (task for task in model.tasks if task.kind == "binary"):
-            found = batch.pairs.get(task.name) if task.on == "pair" else batch.rows.get(task.name)
+            found = batch.labels(task.name)
             if found is not None:
                 logits = model.logits(task, features, {})
                 scores[task.name].append(logits[found.present].numpy())

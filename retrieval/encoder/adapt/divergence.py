@@ -60,10 +60,8 @@ def predict(model: MultiTaskEncoder, task: EncoderTask, batch: Batch, features: 
 def _predict_tags(model: MultiTaskEncoder, task: EncoderTask, batch: Batch, features: Features) -> Prediction | None:
     if task.name not in batch.tags or features.tokens is None:
         return None
-    tags, device = batch.tags[task.name], features.tokens.device
-    assert features.starts is not None
-    logits = model.heads[task.name](features.tokens[features.starts[tags.text.to(device)] + tags.token.to(device)])
-    return Prediction(logits=logits, present=torch.ones(len(logits), dtype=torch.bool, device=device))
+    logits = model.tag_logits(task, batch, features)
+    return Prediction(logits=logits, present=torch.ones(len(logits), dtype=torch.bool, device=logits.device))
 
 
 def divergence(kind: TaskKind, target: Tensor, own: Tensor) -> Tensor:

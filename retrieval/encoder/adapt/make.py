@@ -19,7 +19,7 @@ from retrieval.encoder.adapt.lora import Lora, LoraDropout
 from retrieval.encoder.adapt.mixup import Mixup
 from retrieval.encoder.adapt.penalties import L1, ElasticWeights, anchors
 from retrieval.encoder.adapt.rdrop import RDrop
-from retrieval.encoder.adapt.residual import Explained, make_residual, map_parameters
+from retrieval.encoder.adapt.residual import Explained, make_residual
 from retrieval.encoder.adapt.start import start_from
 from retrieval.encoder.adapt.unfreeze import Unfreezing
 from retrieval.encoder.balance.residual import CrossTaskResidual
@@ -77,7 +77,7 @@ class Adaptation:
             layers: whether the transformer runs and learns in this phase.
         """
         config, model = self.config, self.model
-        maps = map_parameters(self.residual)
+        maps = [] if self.residual is None else list(self.residual.parameters())
         heads = [*model.projections.parameters(), *model.heads.parameters(), *balance.parameters(), *maps]
         groups: list[Rated] = [(heads, head_rate)]
         if layers:

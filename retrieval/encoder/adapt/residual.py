@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from torch import nn
-
 from retrieval.encoder.adapt.config import ResidualConfig
 from retrieval.encoder.adapt.errors import AdaptError
 from retrieval.encoder.balance.residual import CrossTaskResidual, LabelScale, TaskRows
@@ -56,7 +54,8 @@ class Explained:
             own = [task for task in tasks if task.on == on and task.name in named]
             found = {}
             for task in own:
-                held = batch.pairs[task.name] if on == "pair" else batch.rows[task.name]
+                held = batch.labels(task.name)
+                assert held is not None  # the task has a loss
                 logits = self.model.logits(task, features, {}).reshape(-1)
                 label, present = held.label.to(logits.device), held.present.to(logits.device)
                 found[task.name] = TaskRows(logits=logits, labels=label.reshape(-1), present=present.reshape(-1))
@@ -104,8 +103,3 @@ def _scale(task: EncoderTask, batches: Sequence[Batch]) -> LabelScale | None:
         mean = min(max(mean, _EDGE), 1 - _EDGE)
         return LabelScale(kind="binary", mean=mean, deviation=(mean * (1 - mean)) ** 0.5)
     return LabelScale(kind="regression", mean=mean, deviation=float(labels.std()))
-
-
-def map_parameters(residual: CrossTaskResidual | None) -> list[nn.Parameter]:
-    """Return what the maps learn; nothing where there are none."""
-    return [] if residual is None else list(residual.parameters())
