@@ -216,7 +216,16 @@ def held_out_ids(ids: pl.Series) -> Bool:
 
     Polars' own hash may change with its version.
     """
-    digests = (hashlib.blake2b(own.encode(), digest_size=8).digest() for own in ids.to_list())
-    numbers = np.fromiter((int.from_bytes(digest, "big") % _HELD_OUT_IN for digest in digests), np.int64, len(ids))
-    held: Bool = numbers == 0
+    held: Bool = _numbers(ids) % _HELD_OUT_IN == 0
     return held
+
+
+def study_ids(ids: pl.Series) -> Bool:
+    """Return which of the ids that are held out belong to a study's test, bool `[n]`: every other one, by the hash."""
+    own: Bool = _numbers(ids) // _HELD_OUT_IN % 2 == 0
+    return own
+
+
+def _numbers(ids: pl.Series) -> npt.NDArray[np.uint64]:
+    digests = (hashlib.blake2b(own.encode(), digest_size=8).digest() for own in ids.to_list())
+    return np.fromiter((int.from_bytes(digest, "big") for digest in digests), np.uint64, len(ids))

@@ -110,7 +110,6 @@ class TaskSpec(_Part):
         label: where the label comes from.
         space: which pairs carry it; only for `on: pair`.
         items: `{column: value}` that an item must match, such as `{kind: product}`.
-        weight: weight of the loss in the joint sum.
         parent: the binary task on the same rows that it is conditioned on (conversion given click).
         classes: of a multiclass task, or the tags; None takes those of the training labels, sorted.
     """
@@ -121,7 +120,6 @@ class TaskSpec(_Part):
     label: Label
     space: Space = AllSpace()
     items: Mapping[str, str | int | bool] = Field(default_factory=dict)
-    weight: float = Field(default=1.0, gt=0)
     parent: str | None = None
     classes: tuple[str, ...] | None = None
 

@@ -15,8 +15,9 @@ import numpy as np
 import polars as pl
 
 from features.column_labels import LabelColumn
-from features.schema import ITEM, LABEL, TEXT, USER
-from features.splits import Bool, TimePlan, held_out_ids, split_texts
+from features.groups import Groups
+from features.schema import ITEM, LABEL, TEXT, TEXT_ID, USER
+from features.splits import Bool, TimePlan, held_out_ids, split_texts, study_ids
 from features.tables import Tables
 from features.tasks import ColumnLabel, TaskSpec, allowed_items
 from flows.stages.data import Data
@@ -37,6 +38,8 @@ class ColumnTasks:
         validation_texts: those held out.
         train: by task on users or items (user or item i32, label f32), the rows that train.
         held_out: the same of the others.
+        test_texts: texts that no run of a study reads; empty outside studies.
+        test: the same of users or items.
     """
 
     classes: Mapping[str, tuple[str, ...]]
@@ -44,23 +47,31 @@ class ColumnTasks:
     validation_texts: TextData
     train: Mapping[str, pl.DataFrame]
     held_out: Mapping[str, pl.DataFrame]
+    test_texts: TextData
+    test: Mapping[str, pl.DataFrame]
 
     def at(self, cut: datetime, plan: TimePlan) -> Mapping[str, pl.DataFrame]:
         """Return the labels of users and items at a cut; an item, whose text never changes, has its own but once."""
         if cut == plan.encoder_validation:
             return self.held_out
+        if cut > plan.encoder_validation:
+            return self.test
         if cut == plan.encoder_training[0]:
             return self.train
         return {name: frame for name, frame in self.train.items() if ITEM not in frame.columns}
 
 
-def column_tasks(data: Data, tasks: Sequence[TaskSpec], plan: TimePlan) -> ColumnTasks:
+def column_tasks(
+    data: Data, tasks: Sequence[TaskSpec], plan: TimePlan, *, study: bool = False, groups: Sequence[str] = ()
+) -> ColumnTasks:
     """Read and split the labels of every task whose label is of type column.
 
     Args:
         data: its texts lie before the release's as-of time.
         tasks: of the workspace.
         plan: no text at or after its oldest ranker cut is read.
+        study: leave half of what is held out to a test that no run reads.
+        groups: columns of the texts whose values tell groups.
 
     Raises:
         TaskError: an unknown column, a value that the task can't learn from, or nothing to train on.
@@ -79,13 +90,21 @@ def column_tasks(data: Data, tasks: Sequence[TaskSpec], plan: TimePlan) -> Colum
     for column in columns.values():
         column.require_any()
     classes = {name: column.classes() for name, column in columns.items() if column.task.kind in _CLASSIFYING}
-    parts = {name: _row_parts(column, out, data, classes) for name, (column, out) in rows.items()}
+    in_test = study_ids(held.texts[TEXT_ID]) & study
+    told = [Groups.of(data.tables.texts, column, "texts") for column in groups]
+    row_parts: dict[str, dict[str, pl.DataFrame]] = {"train": {}, "held_out": {}, "test": {}}
+    for name, (column, out) in rows.items():
+        tests = out & study_ids(column.keys) & study
+        for part, chosen in (("train", ~out), ("held_out", out & ~tests), ("test", tests)):
+            row_parts[part][name] = _row_part(column, chosen, data, classes)
     return ColumnTasks(
         classes=classes,
-        texts=_text_data(on_text, train, classes),
-        validation_texts=_text_data(on_text, held, classes),
-        train={name: part for name, (part, _) in parts.items()},
-        held_out={name: part for name, (_, part) in parts.items()},
+        texts=_text_data(on_text, train, classes, told),
+        validation_texts=_text_data(on_text, replace(held, texts=held.texts.filter(~in_test)), classes, told),
+        test_texts=_text_data(on_text, replace(held, texts=held.texts.filter(in_test)), classes, told),
+        train=row_parts["train"],
+        held_out=row_parts["held_out"],
+        test=row_parts["test"],
     )
 
 
@@ -97,7 +116,9 @@ def _labelled_parts(tasks: Sequence[TaskSpec], tables: Tables, plan: TimePlan) -
     return replace(tables, texts=train), replace(tables, texts=held)
 
 
-def _text_data(tasks: Sequence[TaskSpec], tables: Tables, classes: Mapping[str, tuple[str, ...]]) -> TextData:
+def _text_data(
+    tasks: Sequence[TaskSpec], tables: Tables, classes: Mapping[str, tuple[str, ...]], groups: Sequence[Groups]
+) -> TextData:
     columns = {task.name: LabelColumn.of(task, tables) for task in tasks}
     texts = tables.texts[TEXT]
     tags = {name: own.tags(texts, classes) for name, own in columns.items() if own.task.kind == "token_tags"}
@@ -110,24 +131,19 @@ def _text_data(tasks: Sequence[TaskSpec], tables: Tables, classes: Mapping[str, 
         },
         answers={name: own.answers(tables.items) for name, own in columns.items() if own.task.kind == "contrastive"},
         tags={name: Tags(text=own.text, span=own.span, code=own.code) for name, own in tags.items()},
+        groups={own.column: own.codes(tables.texts) for own in groups},
     )
 
 
-def _row_parts(
-    column: LabelColumn, held: Bool, data: Data, classes: Mapping[str, tuple[str, ...]]
-) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Return (position, label) of the labelled users or items that train, and of those held out."""
+def _row_part(column: LabelColumn, chosen: Bool, data: Data, classes: Mapping[str, tuple[str, ...]]) -> pl.DataFrame:
+    """Return (position, label) of the labelled users or items among those chosen, bool `[n]`."""
     labels = column.labels(classes)
-    known = ~np.isnan(labels)
+    known = ~np.isnan(labels) & chosen
     allowed = allowed_items(column.task, data.tables.items) if column.task.on == "item" else None
     if allowed is not None:
         known &= allowed.to_numpy()
     positions = np.arange(len(labels), dtype=np.int32)
-    train, out = (
-        pl.DataFrame({_POSITIONS[column.task.on]: positions[part], LABEL: labels[part]})
-        for part in (known & ~held, known & held)
-    )
-    return train, out
+    return pl.DataFrame({_POSITIONS[column.task.on]: positions[known], LABEL: labels[known]})
 
 
 def _check_hidden(task: TaskSpec, data: Data) -> None:

@@ -10,7 +10,8 @@ from typing import Final
 import numpy as np
 import polars as pl
 
-from features.schema import EVENT, ITEM, TIMESTAMP, USER
+from features.groups import Groups
+from features.schema import EVENT, ITEM, TIMESTAMP, USER, Int32
 from features.splits import TimePlan
 from features.tasks import ColumnLabel, TaskSpec, allowed_items, labels
 from features.texts import user_texts
@@ -51,31 +52,43 @@ def encoder_tasks(tasks: Sequence[TaskSpec], classes: Mapping[str, tuple[str, ..
 
 
 def training_data(
-    data: Data, tasks: Sequence[TaskSpec], plan: TimePlan, frames: Mapping[datetime, Path]
-) -> TrainingData:
+    data: Data, tasks: Sequence[TaskSpec], plan: TimePlan, frames: Mapping[datetime, Path], *,
+    groups: Mapping[str, Sequence[str]] | None = None, study: bool = False,
+) -> TrainingData:  # fmt: skip
     """Return item texts, user texts and labels of every encoder cut, and free texts with theirs.
 
     Args:
         data: events and texts before the release's as-of time.
         tasks: of the workspace.
         plan: its encoder cuts; no label at or after the oldest ranker cut is read.
-        frames: folder of feature frames by cut.
+        frames: folder of feature frames by cut; a study needs the oldest ranker cut's too.
+        groups: by `user`, `item` or `text` the columns whose values tell groups.
+        study: add a test that no run reads: the oldest ranker cut, and half of the column labels held out.
 
     Raises:
         TaskError: a label column is unknown, or holds what its task can't learn from.
-        InvalidInputError: a task of a kind that has no head.
+        InvalidInputError: a task of a kind that has no head; a column that makes no groups.
     """
+    groups = groups or {}
     newest = plan.encoder_training[0]
-    columns = column_tasks(data, tasks, plan)
+    columns = column_tasks(data, tasks, plan, study=study, groups=groups.get("text", ()))
+    user_groups = _codes(data.tables.users, groups.get("user", ()), "users")
+
+    def at(cut: datetime) -> CutData:
+        return _cut(data, tasks, cut, plan, frames[cut], columns, user_groups)
+
     bought = data.events.filter((pl.col(EVENT) == data.features.purchase_event) & (pl.col(TIMESTAMP) < newest))
     return TrainingData(
         tasks=encoder_tasks(tasks, columns.classes),
         item_texts=data.item_texts,
         popularity=np.bincount(bought[ITEM].to_numpy(), minlength=data.n_items).astype(np.float64),
-        train=tuple(_cut(data, tasks, cut, plan, frames[cut], columns) for cut in plan.encoder_training),
-        validation=_cut(data, tasks, plan.encoder_validation, plan, frames[plan.encoder_validation], columns),
+        train=tuple(at(cut) for cut in plan.encoder_training),
+        validation=at(plan.encoder_validation),
+        test=at(min(plan.ranker)) if study else None,
         texts=columns.texts,
         validation_texts=columns.validation_texts,
+        test_texts=columns.test_texts,
+        item_groups=_codes(data.tables.items, groups.get("item", ()), "items"),
     )
 
 
@@ -87,9 +100,14 @@ def texts_of_users(data: Data, frames: Path) -> tuple[pl.Series, pl.Series]:
     return history[USER].filter(active), texts.filter(active)
 
 
+def _codes(table: pl.DataFrame, columns: Sequence[str], where: str) -> dict[str, Int32]:
+    return {column: Groups.of(table, column, where).codes(table) for column in columns}
+
+
 def _cut(
-    data: Data, tasks: Sequence[TaskSpec], cut: datetime, plan: TimePlan, frames: Path, columns: ColumnTasks
-) -> CutData:
+    data: Data, tasks: Sequence[TaskSpec], cut: datetime, plan: TimePlan, frames: Path, columns: ColumnTasks,
+    groups: Mapping[str, Int32],
+) -> CutData:  # fmt: skip
     users, texts = texts_of_users(data, frames)
     eligible = data.eligible(cut)
     found = {
@@ -107,6 +125,7 @@ def _cut(
         item_labels={name: frame for name, frame in found.items() if on[name] == "item"},
         universe={task.name: _universe(task, data, eligible) for task in tasks if _spans_all(task)},
         n_items=data.n_items,
+        groups=groups,
     )
 
 

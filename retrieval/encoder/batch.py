@@ -76,6 +76,7 @@ class Batch:
         pairs: by pair task, and by contrastive task on texts.
         rows: by task on users, items or texts.
         tags: by token-tag task.
+        groups: by view and column int64 `[rows of the view]` code of the row's value; -1 where it has none.
     """
 
     views: Mapping[View, Int64]
@@ -84,6 +85,7 @@ class Batch:
     pairs: Mapping[str, PairLabels] = field(default_factory=dict)
     rows: Mapping[str, RowLabels] = field(default_factory=dict)
     tags: Mapping[str, TagLabels] = field(default_factory=dict)
+    groups: Mapping[View, Mapping[str, Tensor]] = field(default_factory=dict)
 
     @property
     def texts(self) -> Int64:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from retrieval.encoder.batch import Batch, PairLabels, RowLabels, TagLabels, View, row_labels
 from retrieval.encoder.config import BatchConfig
-from retrieval.encoder.data import CutData, EncoderTask, Float64
+from retrieval.encoder.data import CutData, EncoderTask, Float64, Int32
 from retrieval.encoder.labelled_rows import LabelledRows, draw_rows, space_weights
 from retrieval.encoder.pair_tables import Bool, PairTables, pair_labels, same_text
 from retrieval.encoder.tokens import Int64
@@ -28,16 +29,19 @@ class Batcher:
         popularity: float64 `[n_items]`.
         config: sizes.
         texts: free texts and their labels.
+        item_groups: by column int32 `[n_items]` codes.
     """
 
     def __init__(
         self, tasks: Sequence[EncoderTask], cuts: Sequence[CutData], *, user_texts: Sequence[Int64], item_texts: Int64,
         popularity: Float64, config: BatchConfig, texts: LabelledRows = _NO_TEXTS,
+        item_groups: Mapping[str, Int32] | None = None,
     ) -> None:  # fmt: skip
         self.config, self.item_texts = config, item_texts
         self.user_texts = np.concatenate([*user_texts, np.empty(0, np.int64)])
         self.pairs = PairTables(tasks, cuts, len(item_texts), config)
-        self.item_rows = LabelledRows.of_items(tasks, cuts, item_texts)
+        self.item_groups = item_groups or {}
+        self.item_rows = LabelledRows.of_items(tasks, cuts, item_texts, self.item_groups)
         self.texts = texts
         exponent = config.task_exponent
         self.item_weights = space_weights(self.item_rows.members(), len(self.item_rows.positions), exponent)
@@ -99,7 +103,17 @@ class Batcher:
             pairs={name: each for name, each in found.items() if bool(each.present.any())},
             rows=labels,
             tags=tags,
+            groups=self._groups(owners, items, rows, texts),
         )
+
+    def _groups(self, owners: Int64, items: Int64, rows: Int64, texts: Int64) -> dict[View, dict[str, Tensor]]:
+        """Return the codes of every view's rows."""
+        return {
+            "user": _codes(self.pairs.groups, owners),
+            "item": _codes(self.item_groups, items),
+            "item_row": _codes(self.item_rows.groups, rows),
+            "text": _codes(self.texts.groups, texts),
+        }
 
     def _row_labels(
         self, owners: Int64, rows: Int64, texts: Int64
@@ -109,6 +123,10 @@ class Batcher:
         items, _ = self.item_rows.batch_labels(rows)
         free, tags = self.texts.batch_labels(texts)
         return {name: labels for name, labels in users.items() if labels is not None} | items | free, tags
+
+
+def _codes(groups: Mapping[str, Int32], rows: Int64) -> dict[str, Tensor]:
+    return {column: torch.from_numpy(codes[rows].astype(np.int64)) for column, codes in groups.items()}
 
 
 def _answer_labels(answers: Int64, column: Int64, text_of: Int64) -> PairLabels:

@@ -77,6 +77,7 @@ class CutData:
         user_labels: by user task float32 `[n]`: 0 or 1, a number, or a class's code; NaN where there is no label.
         item_labels: by item task the same, float32 `[n_items]`.
         universe: by task with space `all`: bool `[n_items]`, the items it spans at this cut.
+        groups: by column of the users int32 `[n]` code of its value; -1 where it has none.
     """
 
     users: Int32
@@ -85,6 +86,7 @@ class CutData:
     user_labels: Mapping[str, Float32] = field(default_factory=dict)
     item_labels: Mapping[str, Float32] = field(default_factory=dict)
     universe: Mapping[str, Bool] = field(default_factory=dict)
+    groups: Mapping[str, Int32] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,12 +113,14 @@ class TextData:
         labels: by task float32 `[n]`: 0 or 1, a number, or a class's code; NaN where there is no label.
         answers: by contrastive task int32 `[n]` position of the item that answers the text; -1 where there is none.
         tags: by token-tag task.
+        groups: by column of the texts int32 `[n]` code of its value; -1 where it has none.
     """
 
     texts: Sequence[str] = ()
     labels: Mapping[str, Float32] = field(default_factory=dict)
     answers: Mapping[str, Int32] = field(default_factory=dict)
     tags: Mapping[str, Tags] = field(default_factory=dict)
+    groups: Mapping[str, Int32] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,6 +135,9 @@ class TrainingData:
         validation: the cut held out in time, for early stopping; None where there are no cuts.
         texts: training texts.
         validation_texts: those held out.
+        test: a cut after the others on which studies compare runs; no training reads it.
+        test_texts: the same of texts.
+        item_groups: by column of the items int32 `[n_items]` code of its value; -1 where it has none.
     """
 
     tasks: tuple[EncoderTask, ...]
@@ -140,14 +147,17 @@ class TrainingData:
     validation: CutData | None = None
     texts: TextData = TextData()
     validation_texts: TextData = TextData()
+    test: CutData | None = None
+    test_texts: TextData = TextData()
+    item_groups: Mapping[str, Int32] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_training_data(self)
 
     @property
     def cuts(self) -> tuple[CutData, ...]:
-        """Training cuts, then the one held out."""
-        return (*self.train, *((self.validation,) if self.validation else ()))
+        """Training cuts, then the one held out, then the one of studies."""
+        return (*self.train, *(cut for cut in (self.validation, self.test) if cut is not None))
 
 
 def cut_data(
@@ -159,6 +169,7 @@ def cut_data(
     universe: Mapping[str, Bool],
     item_labels: Mapping[str, pl.DataFrame] | None = None,
     n_items: int = 0,
+    groups: Mapping[str, Int32] | None = None,
 ) -> CutData:
     """Build a cut from label frames.
 
@@ -171,6 +182,7 @@ def cut_data(
         universe: by task with space `all`, bool `[n_items]`.
         item_labels: by task a frame with `item` and `label`.
         n_items: length of the items' labels.
+        groups: by column int32 `[users of the table]` codes.
 
     Returns:
         The cut, its pairs in terms of rows of `users`.
@@ -200,6 +212,7 @@ def cut_data(
         user_labels=labels,
         item_labels={name: _by_item(frame, n_items) for name, frame in (item_labels or {}).items()},
         universe=universe,
+        groups={column: codes[positions] for column, codes in (groups or {}).items()},
     )
 
 

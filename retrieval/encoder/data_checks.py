@@ -10,7 +10,7 @@ import numpy as np
 from infra.errors import InvalidInputError, unknown_name
 
 if TYPE_CHECKING:
-    from retrieval.encoder.data import CutData, EncoderTask, Float32, TextData, TrainingData
+    from retrieval.encoder.data import CutData, EncoderTask, Float32, Int32, TextData, TrainingData
 
 
 class TrainingDataError(InvalidInputError):
@@ -34,8 +34,13 @@ def check_training_data(data: TrainingData) -> None:
     _check_tasks(data.tasks)
     for number, cut in enumerate(data.cuts):
         _check_cut(cut, data.tasks, n_items, f"cut {number}")
-    for name, texts in (("texts", data.texts), ("validation texts", data.validation_texts)):
+    if data.test is not None and not data.train:
+        raise TrainingDataError("test: expected no test cut without training cuts, found one")
+    parts = {"texts": data.texts, "validation texts": data.validation_texts, "test texts": data.test_texts}
+    for name, texts in parts.items():
         _check_texts(texts, data.tasks, n_items, name)
+    for column, codes in data.item_groups.items():
+        _check_groups(codes, n_items, f"item groups, column {column}")
 
 
 def _check_tasks(tasks: Sequence[EncoderTask]) -> None:
@@ -68,6 +73,8 @@ def _check_cut(cut: CutData, tasks: Sequence[EncoderTask], n_items: int, where: 
         raise TrainingDataError(
             f"{where}: expected one text for each of {n_users} users (1 at least), found {len(cut.user_texts)}"
         )
+    for column, codes in cut.groups.items():
+        _check_groups(codes, n_users, f"{where}, groups, column {column}")
     for task in tasks:
         if task.on == "user":
             _check_labels(cut.user_labels.get(task.name), task, n_users, f"{where}, task {task.name}: user labels")
@@ -75,6 +82,11 @@ def _check_cut(cut: CutData, tasks: Sequence[EncoderTask], n_items: int, where: 
             _check_labels(cut.item_labels.get(task.name), task, n_items, f"{where}, task {task.name}: item labels")
         elif task.on == "pair":
             _check_pairs(cut, task, n_items, f"{where}, task {task.name}")
+
+
+def _check_groups(codes: Int32, rows: int, where: str) -> None:
+    if len(codes) != rows:
+        raise TrainingDataError(f"{where}: expected {rows} codes, found {len(codes)}")
 
 
 def _check_pairs(cut: CutData, task: EncoderTask, n_items: int, where: str) -> None:
@@ -103,6 +115,8 @@ def _check_labels(labels: Float32 | None, task: EncoderTask, rows: int, where: s
 
 
 def _check_texts(data: TextData, tasks: Sequence[EncoderTask], n_items: int, where: str) -> None:
+    for column, codes in data.groups.items():
+        _check_groups(codes, len(data.texts), f"{where}, groups, column {column}")
     for task in (task for task in tasks if task.on == "text"):
         place = f"{where}, task {task.name}: labels"
         _check_labels(data.labels.get(task.name), task, len(data.texts), place)

@@ -25,20 +25,24 @@ class LabelledRows:
         labels: by task float32 `[n]`, NaN for none.
         answers: by contrastive task int32 `[n]` item position, -1 for none.
         tags: by token-tag task.
+        groups: by column int32 `[n]` codes, -1 for none.
     """
 
     positions: Int64
     labels: Mapping[str, Float32] = field(default_factory=dict)
     answers: Mapping[str, Int32] = field(default_factory=dict)
     tags: Mapping[str, TokenTags] = field(default_factory=dict)
+    groups: Mapping[str, Int32] = field(default_factory=dict)
 
     @classmethod
     def of_texts(cls, data: TextData, positions: Int64, tags: Mapping[str, TokenTags]) -> LabelledRows:
         """Return free texts with everything that is known of them."""
-        return cls(positions=positions, labels=data.labels, answers=data.answers, tags=tags)
+        return cls(positions=positions, labels=data.labels, answers=data.answers, tags=tags, groups=data.groups)
 
     @classmethod
-    def of_items(cls, tasks: Sequence[EncoderTask], cuts: Sequence[CutData], item_texts: Int64) -> LabelledRows:
+    def of_items(
+        cls, tasks: Sequence[EncoderTask], cuts: Sequence[CutData], item_texts: Int64, groups: Mapping[str, Int32]
+    ) -> LabelledRows:
         """Return a row for each item and cut at which an item task labels it."""
         names = [task.name for task in tasks if task.on == "item"]
         missing = np.full(len(item_texts), np.nan, np.float32)
@@ -50,6 +54,7 @@ class LabelledRows:
         return cls(
             positions=np.tile(item_texts, len(cuts))[known] if names else item_texts[:0],
             labels={name: labels[known] for name, labels in stacked.items()},
+            groups={name: np.tile(codes, len(cuts))[known] for name, codes in groups.items()} if names else {},
         )
 
     def members(self) -> list[Bool]:

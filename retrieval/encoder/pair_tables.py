@@ -39,6 +39,7 @@ class PairTables:
         cut_of: int64 `[n]` cut of each owner.
         weights: float64 `[n]` probability of drawing each owner.
         pool: positives of all open tasks.
+        groups: by column of the users int32 `[n]` code of each owner, -1 for none.
     """
 
     def __init__(
@@ -67,6 +68,8 @@ class PairTables:
             for task in tasks
             if task.on == "user"
         }
+        columns = sorted({column for cut in cuts for column in cut.groups})
+        self.groups = {column: np.concatenate([cut.groups[column] for cut in cuts]) for column in columns}
         # A binary task's two labels are drawn alike often; a number has no such halves.
         self.strata = {
             task.name: tuple(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from retrieval.encoder.packed import TextPooler
 from retrieval.encoder.tokens import Int64, TokenTable, token_tags, tokenize
 
 Texts = Mapping[Kind, Sequence[str]]
+Part = Literal["train", "held_out", "test"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -32,6 +34,7 @@ class Placed:
         user_texts: the same of each cut's users.
         texts: free training texts.
         held_out_texts: those held out.
+        test_texts: those of studies.
     """
 
     data: TrainingData
@@ -39,12 +42,17 @@ class Placed:
     user_texts: list[Int64]
     texts: LabelledRows
     held_out_texts: LabelledRows
+    test_texts: LabelledRows
 
-    def batcher(self, config: BatchConfig, *, held_out: bool = False, newest: int | None = None) -> Batcher:
-        """Return what draws batches of the training part (of its `newest` cuts alone), or of the part held out."""
+    def batcher(self, config: BatchConfig, part: Part = "train", *, newest: int | None = None) -> Batcher:
+        """Return what draws batches of the training part (of its `newest` cuts alone), or of another one."""
         cuts = len(self.data.train)
-        first = cuts if held_out else max(0, cuts - (newest or cuts))
-        chosen = slice(first, cuts + 1 if held_out else cuts)
+        chosen = {
+            "train": slice(max(0, cuts - (newest or cuts)), cuts),
+            "held_out": slice(cuts, cuts + 1),
+            "test": slice(cuts + 1, cuts + 2),
+        }[part]
+        texts = {"train": self.texts, "held_out": self.held_out_texts, "test": self.test_texts}[part]
         return Batcher(
             self.data.tasks,
             self.data.cuts[chosen],
@@ -52,7 +60,8 @@ class Placed:
             item_texts=self.item_texts,
             popularity=self.data.popularity,
             config=config,
-            texts=self.held_out_texts if held_out else self.texts,
+            texts=texts,
+            item_groups=self.data.item_groups,
         )
 
 
@@ -79,9 +88,9 @@ class Prepared:
         """Where the model is."""
         return next(self.model.parameters()).device
 
-    def batcher(self, config: BatchConfig, *, held_out: bool = False, newest: int | None = None) -> Batcher:
+    def batcher(self, config: BatchConfig, part: Part = "train", *, newest: int | None = None) -> Batcher:
         """Return what draws batches of the data; see `Placed.batcher`."""
-        return self.placed.batcher(config, held_out=held_out, newest=newest)
+        return self.placed.batcher(config, part, newest=newest)
 
     def with_layers(self, train_layers: int | None, cache_mb: int) -> Prepared:
         """Return the same with another number of top layers through which texts have gradients."""
@@ -153,22 +162,24 @@ def _alternatives(
 
 def _placed(data: TrainingData, positions: dict[Kind, Int64], backbone: Backbone, config: EncoderConfig) -> Placed:
     ends = np.cumsum([len(cut.users) for cut in data.cuts])[:-1]
-    training, held_out = np.split(positions["text"], [len(data.texts.texts)])
+    sizes = [len(part.texts) for part in (data.texts, data.validation_texts)]
+    training, held_out, test = np.split(positions["text"], np.cumsum(sizes))
     return Placed(
         data=data,
         item_texts=positions["item"],
         user_texts=np.split(positions["user"], ends) if data.cuts else [],
         texts=_labelled(data.texts, training, backbone, config),
         held_out_texts=_labelled(data.validation_texts, held_out, backbone, config),
+        test_texts=_labelled(data.test_texts, test, backbone, config),
     )
 
 
 def _texts(data: TrainingData) -> Texts:
-    """Return the texts of all kinds; user texts stand cut by cut, free texts in training before those held out."""
+    """Return the texts of all kinds; user texts stand cut by cut, free texts as training, held out, test."""
     return {
         "item": list(data.item_texts),
         "user": [text for cut in data.cuts for text in cut.user_texts],
-        "text": [*data.texts.texts, *data.validation_texts.texts],
+        "text": [*data.texts.texts, *data.validation_texts.texts, *data.test_texts.texts],
     }
 
 

@@ -140,7 +140,7 @@ class _Training:
         self.prepared = prepare(self.data, config, replay=self.replay)
         self.model, self.pooler = self.prepared.model, self.prepared.pooler
         fixed = np.random.default_rng(0)
-        held_out = self.prepared.batcher(config.batch, held_out=True)
+        held_out = self.prepared.batcher(config.batch, "held_out")
         self.held_out = [held_out(fixed) for _ in range(config.validation_batches)]
         batcher = self.prepared.batcher(config.batch)
         self.batches = training_batches(batcher, self.prepared, config)

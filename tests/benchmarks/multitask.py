@@ -119,7 +119,7 @@ def run(
 def measure(prepared: Prepared, config: EncoderConfig) -> dict[str, float]:
     """Return each task's measure on fixed batches of the held-out cut; higher is better for all."""
     model = prepared.model.eval()
-    batcher = prepared.batcher(config.batch, held_out=True)
+    batcher = prepared.batcher(config.batch, "held_out")
     rng = np.random.default_rng(12345)
     losses: dict[str, list[float]] = defaultdict(list)
     scores: dict[str, list[np.ndarray]] = defaultdict(list)

@@ -86,7 +86,7 @@ def compare(data: TrainingData, config: EncoderConfig, arguments: argparse.Names
     sides = [_ours(data, config), *(_stock(data, config, bf16=bf16) for bf16 in (True, False))]
     rng = np.random.default_rng(0)
     batcher = sides[0].prepared.batcher(config.batch)
-    held_out = sides[0].prepared.batcher(config.batch, held_out=True)
+    held_out = sides[0].prepared.batcher(config.batch, "held_out")
     measured = [held_out(np.random.default_rng(1)) for _ in range(4)]
     rounds = [[batcher(rng) for _ in range(arguments.steps)] for _ in range(arguments.rounds + 1)]
     before = [_loss(side, measured) for side in sides]
@@ -117,13 +117,13 @@ def compare(data: TrainingData, config: EncoderConfig, arguments: argparse.Names
 
 
 def _ours(data: TrainingData, config: EncoderConfig) -> Side:
-    prepared = prepare(data, config)
+    prepared = _prepare(data, config)
     return Side("ours", prepared, prepared.pooler, _stepper(prepared, config))
 
 
 def _stock(data: TrainingData, config: EncoderConfig, *, bf16: bool) -> Side:
     """Return the stock side: its own model with the same layers frozen, the same heads."""
-    prepared = prepare(data, config)
+    prepared = _prepare(data, config)
     model = AutoModel.from_pretrained(locate(config.backbone), local_files_only=True, dtype=torch.float32).train()
     ours = dict(prepared.model.backbone.model.named_parameters())
     for name, parameter in model.named_parameters():
@@ -133,8 +133,13 @@ def _stock(data: TrainingData, config: EncoderConfig, *, bf16: bool) -> Side:
     return Side(f"stock, {'bf16 autocast' if bf16 else 'fp32'}", prepared, source, _stepper(prepared, config))
 
 
-def _stepper(prepared: Prepared, config: EncoderConfig) -> Stepper:
+def _prepare(data: TrainingData, config: EncoderConfig) -> Prepared:
+    """Return data and model; every side's heads start alike."""
     torch.manual_seed(config.seed)
+    return prepare(data, config)
+
+
+def _stepper(prepared: Prepared, config: EncoderConfig) -> Stepper:
     model = prepared.model
     batcher = prepared.batcher(config.batch)
     fixed = np.random.default_rng(0)

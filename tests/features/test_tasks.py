@@ -158,7 +158,6 @@ def test_no_label_comes_from_outside_the_window(space: dict[str, str]) -> None:
         ({"kind": "multiclass", "on": "text", "label": COLUMN, "classes": ["a"]}, "two distinct names"),
         ({"kind": "multiclass", "on": "text", "label": COLUMN, "parent": "p"}, "parent needs kind binary"),
         ({"label": PURCHASE, "wieght": 2}, "wieght"),
-        ({"label": PURCHASE, "weight": 0}, "greater than 0"),
         ({"label": {"type": "evnt", "event": "purchase"}}, "evnt"),
     ],
 )

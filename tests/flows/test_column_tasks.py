@@ -172,3 +172,40 @@ def test_a_kind_without_a_head_is_refused_by_name() -> None:
         InvalidInputError, match="task topic: expected one of contrastive, binary, regression on pair, found multiclass"
     ):
         encoder_tasks((unchecked,), {})
+
+
+def test_a_study_gets_half_of_what_is_held_out_and_training_stays_the_same() -> None:
+    tasks = (task("topic", "multiclass"), task("age", "binary", "user"))
+    rows = range(400)
+    texts = {"text": [f"text {row}" for row in rows], "topic": [["tea", "soap"][row % 2] for row in rows]}
+    source = data(texts)
+    users = source.tables.users.with_columns(age=pl.Series([row % 2 for row in range(200)]))
+    source = replace(source, tables=replace(source.tables, users=users))
+    plain = column_tasks(source, tasks, PLAN)
+    study = column_tasks(source, tasks, PLAN, study=True)
+    assert list(study.texts.texts) == list(plain.texts.texts)
+    held, test = set(study.validation_texts.texts), set(study.test_texts.texts)
+    assert held
+    assert test
+    assert not held & test
+    assert held | test == set(plain.validation_texts.texts)
+    assert plain.test_texts.texts == []
+    parts = [set(part["age"][USER]) for part in (study.train, study.held_out, study.test)]
+    assert all(parts)
+    assert sum(map(len, parts)) == 200
+    assert set().union(*parts) == set(range(200))
+    # The oldest ranker cut comes after the one that stops training.
+    assert study.at(PLAN.ranker[1], PLAN) is study.test
+
+
+def test_texts_carry_their_groups() -> None:
+    texts = {
+        "text": ["a", "b", "c", "d"],
+        "timestamp": DATED,
+        "topic": ["x", "y", "x", "y"],
+        "channel": [2, None, 10, 2],
+    }
+    found = column_tasks(data(texts), (task("topic", "multiclass"),), PLAN, groups=("channel",))
+    # Sorted as text: "10" is 0 and "2" is 1.
+    assert found.texts.groups["channel"].tolist() == [1, -1]
+    assert found.validation_texts.groups["channel"].tolist() == [0]

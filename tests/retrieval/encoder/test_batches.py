@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import torch
 from retrieval.encoder.batches import Batcher
 from retrieval.encoder.config import BatchConfig
 from retrieval.encoder.data import CutData, EncoderTask, PairRows, TrainingData
+from retrieval.encoder.labelled_rows import LabelledRows
 
 
 def _batcher(data: TrainingData, config: BatchConfig) -> Batcher:
@@ -131,3 +133,19 @@ def test_shift_undoes_the_batch_s_selection(task: str) -> None:
 def test_users_are_drawn_by_label_space_not_by_label(world: TrainingData) -> None:
     batcher = _batcher(world, BatchConfig(users=8))
     assert batcher.pairs.weights == pytest.approx(1 / 64)
+
+
+def test_every_view_carries_the_groups_of_its_rows(full_world: TrainingData) -> None:
+    cuts = [replace(cut, groups={"parity": np.arange(len(cut.users), dtype=np.int32) % 2}) for cut in full_world.train]
+    items = {"decade": (np.arange(40) // 10).astype(np.int32)}
+    texts = replace(full_world.texts, groups={"channel": np.arange(48, dtype=np.int32) % 3})
+    batcher = Batcher(
+        full_world.tasks, cuts, user_texts=[np.arange(32), np.arange(32)], item_texts=100 + np.arange(40),
+        popularity=full_world.popularity, config=BatchConfig(users=8, positives=2, negatives=10, item_rows=5, texts=6),
+        texts=LabelledRows.of_texts(texts, 200 + np.arange(48), {}), item_groups=items,
+    )  # fmt: skip
+    batch = batcher(np.random.default_rng(0))
+    assert batch.groups["user"]["parity"].tolist() == [position % 2 for position in batch.views["user"]]
+    assert batch.groups["item"]["decade"].tolist() == [item // 10 for item in batch.items]
+    assert batch.groups["item_row"]["decade"].tolist() == [(place - 100) // 10 for place in batch.views["item_row"]]
+    assert batch.groups["text"]["channel"].tolist() == [(place - 200) % 3 for place in batch.views["text"]]

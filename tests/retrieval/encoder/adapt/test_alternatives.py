@@ -166,7 +166,7 @@ def test_a_hook_that_fails_is_named(hook: str, message: str) -> None:
 
 def test_replay_has_its_share(world: TrainingData, small_config: EncoderConfig) -> None:
     prepared = prepare(world, small_config)
-    new, old = prepared.batcher(small_config.batch), prepared.batcher(small_config.warmup.batch, held_out=True)
+    new, old = prepared.batcher(small_config.batch), prepared.batcher(small_config.warmup.batch, "held_out")
     taken: list[str] = []
 
     class Noted:

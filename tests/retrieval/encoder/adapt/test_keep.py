@@ -88,7 +88,7 @@ def _old_losses(old: TrainingData, config: EncoderConfig, model: MultiTaskEncode
     prepared = prepare(old, config)
     names = prepared.model.state_dict().keys()
     prepared.model.load_state_dict({name: value for name, value in model.state_dict().items() if name in names})
-    batcher, rng = prepared.batcher(config.batch, held_out=True), np.random.default_rng(0)
+    batcher, rng = prepared.batcher(config.batch, "held_out"), np.random.default_rng(0)
     losses: dict[str, list[float]] = {}
     with torch.no_grad():
         for batch in (batcher(rng) for _ in range(4)):

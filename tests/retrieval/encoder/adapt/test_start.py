@@ -122,7 +122,7 @@ def test_training_begins_where_the_start_ended(
     """The first validation is the start's own, whatever the new data's constants are."""
     old, folder = exported
     result = short(full_world, start=str(folder), steps=1)
-    held_out, rng = scene.prepared.batcher(scene.config.batch, held_out=True), np.random.default_rng(0)
+    held_out, rng = scene.prepared.batcher(scene.config.batch, "held_out"), np.random.default_rng(0)
     batches = [held_out(rng) for _ in range(scene.config.validation_batches)]
     with torch.no_grad():
         scene.prepared.model.load_state_dict(old.state_dict())
