@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from retrieval.encoder.backbone import Backbone, pool
+from retrieval.encoder.state_store import SharedStates, TokenStates
 from retrieval.encoder.tokens import Int64, TokenTable, chunks, ragged_positions
 
 CHUNK_TOKENS = 4096
@@ -135,18 +136,29 @@ class TextPooler:
     Where the backbone is BERT-like and its lower layers are frozen, their states of each distinct text are computed
     once and kept in memory as float16, as far as `cache_mb` reaches. Any other backbone runs its own forward pass on
     batches sorted by length.
+
+    Args:
+        backbone: whose vectors.
+        table: the texts.
+        train_layers: top layers that learn; None for all.
+        cache_mb: memory for the frozen layers' states.
+        shared: where they are kept over several runs; None keeps them for this one.
     """
 
-    def __init__(self, backbone: Backbone, table: TokenTable, *, train_layers: int | None, cache_mb: int) -> None:
+    def __init__(
+        self, backbone: Backbone, table: TokenTable, *, train_layers: int | None, cache_mb: int,
+        shared: SharedStates | None = None,
+    ) -> None:  # fmt: skip
         self.backbone, self.table = backbone, table
         self.packed = PackedBert.fit(backbone)
         depth = len(self.packed.layers) if self.packed else 0
         self.frozen = 0 if train_layers is None else max(0, depth - train_layers)
-        self._filled = np.zeros(len(table.lengths), bool)
-        self._slots = np.zeros(len(table.lengths), np.int64)
-        capacity = min(int(table.starts[-1]), cache_mb * 2**20 // (2 * backbone.dim)) if self.frozen else 0
-        self._store = torch.empty(capacity, backbone.dim, dtype=torch.float16)
-        self._used = 0
+        room = cache_mb * 2**20 // (2 * backbone.dim) if self.frozen else 0
+        self._store = (
+            TokenStates(table, backbone.dim, room)
+            if shared is None
+            else shared.token_states(self.frozen, backbone.dim, room)
+        )
 
     def __call__(self, texts: Int64) -> Tensor:
         """Return pooled states `[n, dim]` of the texts at these positions, with gradients unless under no_grad."""
@@ -191,13 +203,12 @@ class TextPooler:
     def _lower(self, texts: Int64, ids: Tensor, mask: Tensor) -> Tensor:
         """Return the frozen layers' states `[tokens, dim]` from the store, computing and keeping those it lacks."""
         lengths = self.table.lengths[texts]
-        known = self._filled[texts]
+        known = self._store.known(texts)
         out = torch.empty(int(lengths.sum()), self.backbone.dim, device=ids.device)
         starts = np.cumsum(lengths) - lengths
         if known.any():
-            source = ragged_positions(self._slots[texts[known]], lengths[known])
-            target = ragged_positions(starts[known], lengths[known])
-            out[torch.from_numpy(target)] = self._store[torch.from_numpy(source)].to(ids.device, torch.float32)
+            target = torch.from_numpy(ragged_positions(starts[known], lengths[known]))
+            out[target] = self._store.read(texts[known], lengths[known]).to(ids.device, torch.float32)
         if not known.all():
             lacking = torch.from_numpy(~known).to(ids.device)
             with torch.no_grad():
@@ -205,20 +216,8 @@ class TextPooler:
                 assert self.packed is not None
                 fresh = self.packed.run(self.packed.embed(ids[lacking], part), part, 0, self.frozen)
             out[torch.from_numpy(ragged_positions(starts[~known], lengths[~known]))] = fresh
-            self._keep(texts[~known], lengths[~known], fresh)
+            self._store.keep(texts[~known], lengths[~known], fresh)
         return out
-
-    def _keep(self, texts: Int64, lengths: Int64, states: Tensor) -> None:
-        """Store float16 states of as many of the texts, in order, as there is room for."""
-        ends = np.cumsum(lengths)
-        fits = int(np.searchsorted(ends, len(self._store) - self._used, side="right"))
-        if fits == 0:
-            return
-        total = int(ends[fits - 1])
-        self._store[self._used : self._used + total] = states[:total].to("cpu", torch.float16)
-        self._slots[texts[:fits]] = self._used + ends[:fits] - lengths[:fits]
-        self._filled[texts[:fits]] = True
-        self._used += total
 
 
 def _to_device(backbone: Backbone, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:

@@ -18,6 +18,7 @@ from retrieval.encoder.data import TextData, TrainingData
 from retrieval.encoder.labelled_rows import LabelledRows
 from retrieval.encoder.model import MultiTaskEncoder
 from retrieval.encoder.packed import TextPooler
+from retrieval.encoder.state_store import Memory, SharedStates
 from retrieval.encoder.tokens import Int64, TokenTable, token_tags, tokenize
 
 Texts = Mapping[Kind, Sequence[str]]
@@ -74,12 +75,14 @@ class Prepared:
         model: heads and projections new, the backbone as loaded, layers frozen as configured.
         pooler: from token table positions to pooled states.
         replay: data of old, where it is read.
+        shared: states that no run changes.
         alternatives: other forms of the training texts, where there are any.
     """
 
     placed: Placed
     model: MultiTaskEncoder
     pooler: TextPooler
+    shared: SharedStates
     replay: Placed | None = None
     alternatives: Alternatives | None = None
 
@@ -94,17 +97,22 @@ class Prepared:
 
     def with_layers(self, train_layers: int | None, cache_mb: int) -> Prepared:
         """Return the same with another number of top layers through which texts have gradients."""
-        pooler = TextPooler(self.model.backbone, self.pooler.table, train_layers=train_layers, cache_mb=cache_mb)
+        pooler = TextPooler(
+            self.model.backbone, self.pooler.table, train_layers=train_layers, cache_mb=cache_mb, shared=self.shared
+        )
         return replace(self, pooler=pooler)
 
 
-def prepare(data: TrainingData, config: EncoderConfig, *, replay: TrainingData | None = None) -> Prepared:
+def prepare(
+    data: TrainingData, config: EncoderConfig, *, replay: TrainingData | None = None, memory: Memory | None = None
+) -> Prepared:
     """Load the backbone, put every text into one token table, and make new heads.
 
     Args:
         data: texts and labels.
         config: backbone, sizes, other forms of texts.
         replay: data of old.
+        memory: of a study, to share states with its other runs.
 
     Raises:
         BackboneError: no such backbone.
@@ -118,10 +126,12 @@ def prepare(data: TrainingData, config: EncoderConfig, *, replay: TrainingData |
     set_trainable(backbone, train_layers)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = MultiTaskEncoder(backbone, data.tasks, config).to(device)
+    shared = (memory or Memory()).of(table, f"{config.backbone.model_dump_json()} {config.start}")
     return Prepared(
         placed=placed[0],
         model=model,
-        pooler=TextPooler(backbone, table, train_layers=train_layers, cache_mb=config.cache_mb),
+        pooler=TextPooler(backbone, table, train_layers=train_layers, cache_mb=config.cache_mb, shared=shared),
+        shared=shared,
         replay=placed[1] if len(placed) > 1 else None,
         alternatives=alternatives,
     )

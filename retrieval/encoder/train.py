@@ -21,8 +21,9 @@ from retrieval.encoder.data import EncoderTask, TrainingData
 from retrieval.encoder.model import MultiTaskEncoder
 from retrieval.encoder.optimise import autocast, deterministic, warmup_cosine
 from retrieval.encoder.packed import FrozenTexts, TextStates
-from retrieval.encoder.prepare import prepare
+from retrieval.encoder.prepare import Prepared, prepare
 from retrieval.encoder.record import Bar, Best, Record, TaskStops, Validation
+from retrieval.encoder.state_store import Memory
 from retrieval.encoder.step import TextSource, batch_features
 from retrieval.encoder.tokens import Int64
 
@@ -46,6 +47,7 @@ class TrainResult:
         best: the one whose weights were kept.
         seconds: wall time of each phase.
         steps: fine-tuning steps done.
+        prepared: the data, placed, and the model with its pooler: what a study measures on.
     """
 
     model: MultiTaskEncoder
@@ -56,6 +58,7 @@ class TrainResult:
     best: Validation
     seconds: dict[str, float]
     steps: int
+    prepared: Prepared
 
 
 def train(
@@ -65,6 +68,7 @@ def train(
     out: Path,
     progress: bool = True,
     replay: TrainingData | None = None,
+    memory: Memory | None = None,
 ) -> TrainResult:
     """Train the encoder.
 
@@ -77,6 +81,7 @@ def train(
         out: folder for the TensorBoard log (`tensorboard/`); made when missing.
         progress: show a bar where the terminal is one; log lines are written in any case.
         replay: data that `config.start` was trained on, or some of it; read where `config.keep` asks for it.
+        memory: of a study whose runs share their texts; None computes everything anew.
 
     Returns:
         The model with the weights that were best on the validation cut, and its history; `export.export` writes it.
@@ -91,16 +96,18 @@ def train(
     torch.manual_seed(config.seed)
     out.mkdir(parents=True, exist_ok=True)
     with deterministic(), SummaryWriter(str(out / "tensorboard")) as writer, Bar(shown=progress) as bar:
-        return _Training(data, replay_data(data.tasks, replay, config.keep), config, writer, bar).run()
+        return _Training(data, replay_data(data.tasks, replay, config.keep), config, writer, bar, memory).run()
 
 
 class _Training:
     """One run's state."""
 
     def __init__(
-        self, data: TrainingData, replay: TrainingData | None, config: EncoderConfig, writer: SummaryWriter, bar: Bar
-    ) -> None:
+        self, data: TrainingData, replay: TrainingData | None, config: EncoderConfig, writer: SummaryWriter, bar: Bar,
+        memory: Memory | None,
+    ) -> None:  # fmt: skip
         self.data, self.replay, self.config, self.writer, self.bar = data, replay, config, writer, bar
+        self.memory = memory
         self.rng = np.random.default_rng(config.seed)
         self.best = Best()
         self.stops = TaskStops(config.task_patience)
@@ -132,12 +139,13 @@ class _Training:
             best=self.best.validation,
             seconds=seconds,
             steps=self.steps,
+            prepared=self.prepared,
         )
 
     def _prepare(self) -> None:
         """Load and tokenise, draw the validation batches, measure constant predictors and start heads from them."""
         config, tasks = self.config, self.data.tasks
-        self.prepared = prepare(self.data, config, replay=self.replay)
+        self.prepared = prepare(self.data, config, replay=self.replay, memory=self.memory)
         self.model, self.pooler = self.prepared.model, self.prepared.pooler
         fixed = np.random.default_rng(0)
         held_out = self.prepared.batcher(config.batch, "held_out")
@@ -194,10 +202,14 @@ class _Training:
     def _embed(self, texts: Int64) -> FrozenTexts:
         """Embed these texts once, without gradients."""
         began = time.perf_counter()
-        parts = np.array_split(texts, max(1, len(texts) // 512))
+        kept = self.prepared.shared.pooled_states(self.model.backbone.dim)
+        lacking = kept.lacking(texts)
+        parts = np.array_split(lacking, max(1, len(lacking) // 512)) if len(lacking) else []
         with torch.no_grad(), autocast(self.prepared.device):
-            pooled = torch.cat([self.pooler(part).float() for part in self.bar.track("encoder: frozen texts", parts)])
-        log.info("frozen_texts_embedded", texts=len(texts), seconds=round(time.perf_counter() - began, 1))
+            for part in self.bar.track("encoder: frozen texts", parts):
+                kept.keep(part, self.pooler(part))
+        log.info("frozen_texts_embedded", texts=len(lacking), seconds=round(time.perf_counter() - began, 1))
+        pooled = kept.read(texts).to(self.prepared.device)
         return FrozenTexts(texts, TextStates(pooled=pooled), len(self.pooler.table.lengths))
 
     def _fine_tune(self) -> None:

@@ -195,6 +195,19 @@ def full_world() -> TrainingData:
 
 
 @pytest.fixture(scope="session")
+def study(world: TrainingData) -> TrainingData:
+    """The world with a cut that no run reads."""
+    return replace(world, test=make_cut(np.random.default_rng(9)))
+
+
+@pytest.fixture(scope="session")
+def full_study(full_world: TrainingData) -> TrainingData:
+    """The full world with a part that no run reads."""
+    rng = np.random.default_rng(9)
+    return replace(full_world, test=make_full_cut(rng), test_texts=make_texts(rng))
+
+
+@pytest.fixture(scope="session")
 def tasks() -> tuple[EncoderTask, ...]:
     """The world's heads."""
     return TASKS

@@ -1,0 +1,174 @@
+"""One run of a study: train on some of the tasks, and measure each on rows that no run reads."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final, Literal
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor
+
+from infra.errors import InvalidInputError, unknown_name
+from retrieval.encoder.batch import Batch
+from retrieval.encoder.config import EncoderConfig
+from retrieval.encoder.data import EncoderTask, Float32, TrainingData
+from retrieval.encoder.model import Features, MultiTaskEncoder
+from retrieval.encoder.prepare import Part, Prepared
+from retrieval.encoder.state_store import Memory
+from retrieval.encoder.step import batch_features
+from retrieval.encoder.train import train
+from retrieval.evaluate import auc
+
+# Of the warm-up's size: on the demo's data as many user texts as the cut has users.
+BATCHES: Final = 8
+_SEED: Final = 12345
+
+Metric = Literal["auc", "accuracy", "relative_loss"]
+
+
+class Quality(BaseModel):
+    """How well a task does on one part of the data.
+
+    Attributes:
+        metric: `auc` for a binary task, `accuracy` for classes and tags, else `relative_loss`: the loss over its
+            constant predictor's (InfoNCE over equal scores, squared error over the labels' variance).
+        value: of the metric.
+        error: 1 - AUC, 1 - accuracy, or the relative loss: lower is better, whatever the metric.
+        loss: over the constant predictor's.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    metric: Metric
+    value: float
+    error: float
+    loss: float
+
+
+class Trial(BaseModel):
+    """What one run gave.
+
+    Attributes:
+        tasks: that it trained, in order.
+        validation: by task, on the rows that stopped training: what a search may choose by.
+        test: by task, on the rows that no run reads: what a comparison shows; a task without a label there has none.
+        steps: fine-tuning steps done.
+        seconds: wall time of training.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    tasks: tuple[str, ...]
+    validation: dict[str, Quality]
+    test: dict[str, Quality]
+    steps: int
+    seconds: float
+
+
+def run_trial(
+    data: TrainingData, config: EncoderConfig, names: Sequence[str], *, memory: Memory, progress: bool = True
+) -> Trial:
+    """Train the encoder on some of the tasks and measure them.
+
+    Args:
+        data: with a test part.
+        config: of the run; its seed is the run's.
+        names: of tasks; parents of theirs are trained too.
+        memory: of the study.
+        progress: show a bar where the terminal is one.
+
+    Raises:
+        InvalidInputError: no such task.
+    """
+    chosen = with_parents(data.tasks, names)
+    began = time.perf_counter()
+    with TemporaryDirectory(prefix="trial-") as folder:
+        result = train(replace(data, tasks=chosen), config, out=Path(folder), progress=progress, memory=memory)
+    return Trial(
+        tasks=tuple(task.name for task in chosen),
+        validation=measure(result.prepared, config, result.baselines, "held_out"),
+        test=measure(result.prepared, config, result.baselines, "test"),
+        steps=result.steps,
+        seconds=time.perf_counter() - began,
+    )
+
+
+def with_parents(tasks: Sequence[EncoderTask], names: Sequence[str]) -> tuple[EncoderTask, ...]:
+    """Return the named tasks and the parents that they are conditioned on, in the order of `tasks`."""
+    known = {task.name: task for task in tasks}
+    wanted: set[str] = set()
+    for name in names:
+        if name not in known:
+            raise InvalidInputError(f"tasks: {unknown_name('task', name, known)}")
+        link: str | None = name
+        while link is not None:
+            wanted.add(link)
+            link = known[link].parent
+    return tuple(task for task in tasks if task.name in wanted)
+
+
+@torch.no_grad()
+def measure(
+    prepared: Prepared, config: EncoderConfig, baselines: Mapping[str, float], part: Part
+) -> dict[str, Quality]:
+    """Return each task's quality on the same large batches of a part for every run of a study."""
+    model, batcher, rng = (
+        prepared.model.eval(),
+        prepared.batcher(config.warmup.batch, part),
+        np.random.default_rng(_SEED),
+    )
+    losses: dict[str, list[float]] = defaultdict(list)
+    scored: dict[str, list[tuple[Float32, Float32]]] = defaultdict(list)
+    for batch in (batcher(rng) for _ in range(BATCHES)):
+        features = batch_features(model, batch, prepared.pooler)
+        for name, loss in model.losses(batch, features).items():
+            losses[name].append(float(loss) / max(baselines[name], 1e-6))
+        for task in model.tasks:
+            found = _predictions(model, task, batch, features)
+            if found is not None:
+                scored[task.name].append(found)
+    return {
+        task.name: _quality(task, float(np.mean(losses[task.name])), scored[task.name])
+        for task in model.tasks
+        if task.name in losses
+    }
+
+
+def _predictions(
+    model: MultiTaskEncoder, task: EncoderTask, batch: Batch, features: Features
+) -> tuple[Float32, Float32] | None:
+    """Return labels, and a binary task's scores or else classes, float32 `[n]` each; None for other kinds."""
+    if task.kind == "token_tags":
+        if task.name not in batch.tags or features.tokens is None:
+            return None
+        return _array(batch.tags[task.name].code), _array(model.tag_logits(task, batch, features).argmax(1))
+    found = batch.labels(task.name)
+    if found is None or task.kind not in ("binary", "multiclass"):
+        return None
+    logits = model.logits(task, features, {})
+    logits = logits[found.present.to(logits.device)]
+    return _array(found.label[found.present]), _array(logits if task.kind == "binary" else logits.argmax(1))
+
+
+def _array(values: Tensor) -> Float32:
+    array: Float32 = values.float().cpu().numpy()
+    return array
+
+
+def _quality(task: EncoderTask, loss: float, scored: Sequence[tuple[Float32, Float32]]) -> Quality:
+    if scored:
+        truth, found = (np.concatenate(parts) for parts in zip(*scored, strict=True))
+        if task.kind != "binary":
+            accuracy = float((truth == found).mean())
+            return Quality(metric="accuracy", value=accuracy, error=1 - accuracy, loss=loss)
+        if 0 < truth.sum() < len(truth):
+            area = auc(truth > 0, found)
+            return Quality(metric="auc", value=area, error=1 - area, loss=loss)
+    return Quality(metric="relative_loss", value=loss, error=loss, loss=loss)

@@ -1,0 +1,69 @@
+"""One run of a study on the small world, whose labels the texts explain."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from infra.errors import InvalidInputError
+from retrieval.encoder.config import EncoderConfig
+from retrieval.encoder.data import EncoderTask, TrainingData
+from retrieval.encoder.state_store import Memory
+from retrieval.encoder.trial import run_trial, with_parents
+
+
+def test_a_trial_measures_what_it_trained_on_both_parts(study: TrainingData, small_config: EncoderConfig) -> None:
+    config = small_config.model_copy(update={"steps": 60, "patience": 10})
+    trial = run_trial(study, config, ["churn", "purchase"], memory=Memory(), progress=False)
+    assert trial.tasks == ("purchase", "churn")
+    assert trial.steps == 60
+    for part in (trial.validation, trial.test):
+        assert part.keys() == {"purchase", "churn"}
+        churn = part["churn"]
+        # Lovers of soap churn and every text names its taste: the world can be learnt.
+        assert churn.metric == "auc"
+        assert churn.value > 0.95
+        assert churn.error == pytest.approx(1 - churn.value)
+        assert churn.loss < 1
+
+
+def test_no_run_reads_the_test_part(study: TrainingData, small_config: EncoderConfig) -> None:
+    assert study.test is not None
+    turned = replace(study.test, user_labels={"churn": 1 - study.test.user_labels["churn"]})
+    plain, other = (
+        run_trial(data, small_config, ["churn"], memory=Memory(), progress=False)
+        for data in (study, replace(study, test=turned))
+    )
+    assert plain.validation == other.validation
+    # The same scores against opposite labels.
+    assert plain.test["churn"].value == pytest.approx(1 - other.test["churn"].value)
+
+
+def test_a_shared_memory_changes_a_run_by_rounding_alone(study: TrainingData, small_config: EncoderConfig) -> None:
+    memory = Memory()
+    first = run_trial(study, small_config, ["churn"], memory=memory, progress=False)
+    again = run_trial(study, small_config, ["churn"], memory=memory, progress=False)
+    assert again.test["churn"].loss == pytest.approx(first.test["churn"].loss, abs=0.02)
+
+
+def test_every_kind_of_task_has_a_quality(full_study: TrainingData, small_config: EncoderConfig) -> None:
+    config = small_config.model_copy(update={"steps": 4, "validate_every": 4})
+    trial = run_trial(full_study, config, [task.name for task in full_study.tasks], memory=Memory(), progress=False)
+    metrics = {name: quality.metric for name, quality in trial.test.items()}
+    assert metrics == {
+        "retrieval": "relative_loss", "purchase": "auc", "repurchase": "auc", "churn": "auc", "return": "auc",
+        "rating": "relative_loss", "taste": "accuracy", "spend": "relative_loss", "demand": "relative_loss",
+        "topic": "accuracy", "urgent": "auc", "tone": "relative_loss", "answer": "relative_loss", "slots": "accuracy",
+    }  # fmt: skip
+    assert all(0 <= quality.error < 20 for quality in trial.test.values())
+
+
+def test_a_child_brings_its_parents() -> None:
+    def task(name: str, parent: str | None = None) -> EncoderTask:
+        return EncoderTask(name=name, kind="binary", on="pair", parent=parent)
+
+    tasks = (task("view"), task("click", "view"), task("buy", "click"), task("share"))
+    assert [one.name for one in with_parents(tasks, ["buy"])] == ["view", "click", "buy"]
+    with pytest.raises(InvalidInputError, match="unknown task 'sharee'"):
+        with_parents(tasks, ["sharee"])
