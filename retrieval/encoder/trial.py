@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,6 +18,7 @@ from torch import Tensor
 from infra.errors import InvalidInputError, unknown_name
 from retrieval.encoder.batch import Batch
 from retrieval.encoder.config import EncoderConfig
+from retrieval.encoder.constants import constant_losses
 from retrieval.encoder.data import EncoderTask, Float32, TrainingData
 from retrieval.encoder.model import Features, MultiTaskEncoder
 from retrieval.encoder.prepare import Part, Prepared
@@ -91,12 +92,13 @@ def run_trial(
     began = time.perf_counter()
     with TemporaryDirectory(prefix="trial-") as folder:
         result = train(replace(data, tasks=chosen), config, out=Path(folder), progress=progress, memory=memory)
+    seconds = time.perf_counter() - began
     return Trial(
         tasks=tuple(task.name for task in chosen),
-        validation=measure(result.prepared, config, result.baselines, "held_out"),
-        test=measure(result.prepared, config, result.baselines, "test"),
+        validation=measure(result.prepared, config, "held_out"),
+        test=measure(result.prepared, config, "test"),
         steps=result.steps,
-        seconds=time.perf_counter() - began,
+        seconds=seconds,
     )
 
 
@@ -115,21 +117,17 @@ def with_parents(tasks: Sequence[EncoderTask], names: Sequence[str]) -> tuple[En
 
 
 @torch.no_grad()
-def measure(
-    prepared: Prepared, config: EncoderConfig, baselines: Mapping[str, float], part: Part
-) -> dict[str, Quality]:
-    """Return each task's quality on the same large batches of a part for every run of a study."""
-    model, batcher, rng = (
-        prepared.model.eval(),
-        prepared.batcher(config.warmup.batch, part),
-        np.random.default_rng(_SEED),
-    )
+def measure(prepared: Prepared, config: EncoderConfig, part: Part) -> dict[str, Quality]:
+    """Return each task's quality on large batches of a part, the same ones in every run of a study."""
+    model = prepared.model.eval()
+    # A contrastive loss grows with the batch, so its yardstick is taken on training batches of the same size.
+    constants = constant_losses(model.tasks, _batches(prepared, config, "train"), logq=model.logq)
     losses: dict[str, list[float]] = defaultdict(list)
     scored: dict[str, list[tuple[Float32, Float32]]] = defaultdict(list)
-    for batch in (batcher(rng) for _ in range(BATCHES)):
+    for batch in _batches(prepared, config, part):
         features = batch_features(model, batch, prepared.pooler)
         for name, loss in model.losses(batch, features).items():
-            losses[name].append(float(loss) / max(baselines[name], 1e-6))
+            losses[name].append(float(loss) / max(constants[name][0], 1e-6))
         for task in model.tasks:
             found = _predictions(model, task, batch, features)
             if found is not None:
@@ -139,6 +137,11 @@ def measure(
         for task in model.tasks
         if task.name in losses
     }
+
+
+def _batches(prepared: Prepared, config: EncoderConfig, part: Part) -> list[Batch]:
+    batcher, rng = prepared.batcher(config.warmup.batch, part), np.random.default_rng(_SEED)
+    return [batcher(rng) for _ in range(BATCHES)]
 
 
 def _predictions(
