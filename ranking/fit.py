@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import structlog
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from features.schema import Int32
 from features.tasks import TaskSpec
@@ -22,7 +22,7 @@ from ranking.blend import FAMILIES, BlendConfig, BlendInputs, Float64, MultiTask
 from ranking.calibration import CalibrationConfig, Calibrator, fit_calibrator, rate_shift
 from ranking.gbdt import GbdtConfig, TrainingRows, fit_binary, fit_rank
 from ranking.models import RankingModels, RankingSchema, pair_inputs, user_inputs
-from ranking.objective import ObjectiveConfig
+from ranking.objective import DEFAULT, ObjectiveConfig
 from ranking.rerank import RerankConfig
 from ranking.rows import CutRows
 from ranking.signals import SignalSchema
@@ -47,7 +47,7 @@ class RankingConfig(BaseModel):
         main_task: the task whose labels LambdaRank orders by and explanations speak of.
         blend: see there.
         calibration: see there.
-        objectives: what a request may ask for.
+        objectives: what a request may ask for; left out, the main task's probability.
         rerank: rules after scoring.
     """
 
@@ -61,6 +61,13 @@ class RankingConfig(BaseModel):
     calibration: CalibrationConfig = CalibrationConfig()
     objectives: ObjectiveConfig = ObjectiveConfig()
     rerank: RerankConfig = RerankConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _order_by_the_main_task(cls, given: Any) -> Any:
+        if isinstance(given, dict) and "main_task" in given and "objectives" not in given:
+            return {**given, "objectives": {"objectives": {DEFAULT: {given["main_task"]: 1.0}}}}
+        return given
 
     def check(self, tasks: Sequence[TaskSpec]) -> None:
         """Check every task that this config names against the workspace's tasks.

@@ -6,14 +6,17 @@ Reads the workspace's encoder cuts and draws batches as fine-tuning does. The st
 texts of a batch padded to the longest, `AutoModel` as it comes (fused attention, dropout on), one forward pass, one
 backward pass, AdamW. Both sides see the same batches, heads and losses and train the same layers: once the workspace's
 number of top layers, once all of them. A figure is the median over rounds; a round times each side once, in turn.
-Losses are means over the last half of the steps on fixed held-out batches, in units of the constant predictor's.
+Losses are means over tasks on fixed held-out batches, before and after all rounds. Memory is the largest resident
+size of a fresh process that takes the first round alone, less what it held once its model and batches were there.
 """
 
 from __future__ import annotations
 
 import argparse
+import multiprocessing
+import resource
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -83,7 +86,9 @@ def main() -> None:
 
 def compare(data: TrainingData, config: EncoderConfig, arguments: argparse.Namespace) -> None:
     """Train every side by the same batches and print its speed and loss."""
-    sides = [_ours(data, config), *(_stock(data, config, bf16=bf16) for bf16 in (True, False))]
+    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool_of_one:
+        memory = {name: pool_of_one.apply(_peak, (name, data, config, arguments.steps)) for name in SIDES}
+    sides = [make(data, config) for make in SIDES.values()]
     rng = np.random.default_rng(0)
     batcher = sides[0].prepared.batcher(config.batch)
     held_out = sides[0].prepared.batcher(config.batch, "held_out")
@@ -99,7 +104,15 @@ def compare(data: TrainingData, config: EncoderConfig, arguments: argparse.Names
                 side.seconds.append(time.perf_counter() - began)
     texts = float(np.mean([len(batch.texts) for batches in rounds[1:] for batch in batches]))
     table = Table(title=f"top layers trained: {config.train_layers or 'all'}; {texts:.0f} distinct texts a step")
-    for column in ("loop", "ms a step", "texts/s", "ours is faster by", "held-out loss before", "after"):
+    for column in (
+        "loop",
+        "ms a step",
+        "texts/s",
+        "ours is faster by",
+        "MiB of steps",
+        "held-out loss before",
+        "after",
+    ):
         table.add_column(column, justify="left" if column == "loop" else "right")
     ours = float(np.median(sides[0].seconds))
     for side, start in zip(sides, before, strict=True):
@@ -110,10 +123,22 @@ def compare(data: TrainingData, config: EncoderConfig, arguments: argparse.Names
             f"{median / arguments.steps * 1e3:.0f}",
             f"{texts * arguments.steps / median:.0f}",
             "" if median == ours else f"{np.median(ratios):.2f} ({ratios.min():.2f} to {ratios.max():.2f})",
+            f"{memory[side.name]:.0f}",
             f"{start:.4f}",
             f"{_loss(side, measured):.4f}",
         )
     CONSOLE.print(table)
+
+
+def _peak(name: str, data: TrainingData, config: EncoderConfig, steps: int) -> float:
+    """Return the MiB that a side's steps need, in a process of their own."""
+    side = SIDES[name](data, config)
+    batcher, rng = side.prepared.batcher(config.batch), np.random.default_rng(0)
+    batches = [batcher(rng) for _ in range(steps)]
+    before = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+    for batch in batches:
+        side.step(batch, side.source, data.tasks)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - before / 2**20
 
 
 def _ours(data: TrainingData, config: EncoderConfig) -> Side:
@@ -130,7 +155,14 @@ def _stock(data: TrainingData, config: EncoderConfig, *, bf16: bool) -> Side:
         parameter.requires_grad_(name in ours and ours[name].requires_grad)
     prepared.model.backbone.model = model
     source = StockTexts(model, prepared.pooler.table, bf16=bf16)
-    return Side(f"stock, {'bf16 autocast' if bf16 else 'fp32'}", prepared, source, _stepper(prepared, config))
+    return Side("stock, bf16 autocast" if bf16 else "stock, fp32", prepared, source, _stepper(prepared, config))
+
+
+SIDES: dict[str, Callable[[TrainingData, EncoderConfig], Side]] = {
+    "ours": _ours,
+    "stock, bf16 autocast": lambda data, config: _stock(data, config, bf16=True),
+    "stock, fp32": lambda data, config: _stock(data, config, bf16=False),
+}
 
 
 def _prepare(data: TrainingData, config: EncoderConfig) -> Prepared:

@@ -154,3 +154,10 @@ def test_models_of_other_features_are_refused(models: RankingModels, tmp_path: P
 def test_config_names_the_nearest_task(update: dict[str, object], message: str, tasks: tuple[TaskSpec, ...]) -> None:
     with pytest.raises(InvalidInputError, match=message):
         RankingConfig().model_copy(update=update).check(tasks)
+
+
+def test_without_objectives_the_main_task_orders() -> None:
+    config = RankingConfig.model_validate({"main_task": "watch"})
+    assert config.objectives.weights(None) == {"watch": 1.0}
+    own = {"main_task": "watch", "objectives": {"objectives": {"default": {"like": 2.0}}}}
+    assert RankingConfig.model_validate(own).objectives.weights(None) == {"like": 2.0}
