@@ -50,8 +50,9 @@ def test_anil_adapts_the_head_alone_and_teaches_both() -> None:
 def test_reptile_by_hand() -> None:
     module = Product(1.0, 2.0)
     reptile(module, [module.distance(1.0)], steps=2, rate=0.1)
-    # First step to (.8, 1.9); then error .52, slopes .52 x (1.9, .8) = (.988, .416): (.7012, 1.8584).
-    assert module.gradients() == [pytest.approx(0.2988), pytest.approx(0.1416), None]
+    # First step by (2, 1) to (.8, 1.9); then error .52, slopes .52 x (1.9, .8) = (.988, .416): to (.7012, 1.8584).
+    # (1 - .7012) / .1 and (2 - 1.8584) / .1:
+    assert module.gradients() == [pytest.approx(2.988), pytest.approx(1.416), None]
     assert_unmoved(module, 1.0, 2.0)
 
 
@@ -72,10 +73,23 @@ def test_no_inner_step_is_the_query_s_own_gradient() -> None:
     assert module.gradients() == [4.0, 2.0, None]
 
 
-def test_one_reptile_step_is_the_gradient_times_the_rate() -> None:
+def test_one_reptile_step_is_the_gradient_at_any_rate() -> None:
+    for rate in (1e-9, 0.1):
+        module = Product(1.0, 2.0)
+        reptile(module, [module.distance(1.0)], steps=1, rate=rate)
+        assert module.gradients() == [2.0, 1.0, None]
+
+
+def test_episodes_count_by_their_weights() -> None:
     module = Product(1.0, 2.0)
-    reptile(module, [module.distance(1.0)], steps=1, rate=0.1)
-    assert module.gradients() == [pytest.approx(0.2), pytest.approx(0.1), None]
+    reptile(module, [module.distance(1.0), module.distance(0.0)], steps=1, rate=0.1, weights=[3.0, 1.0])
+    # Errors 1 and 2, slopes (2, 1) and (4, 2): 3/4 of the first and 1/4 of the second.
+    assert module.gradients() == [pytest.approx(2.5), pytest.approx(1.25), None]
+    module = Product(1.0, 2.0)
+    episodes = [Episode(support=module.distance(9.0), query=module.distance(target)) for target in (1.0, 0.0)]
+    fomaml(module, episodes, steps=0, rate=0.1, weights=[1.0, 3.0])
+    # 1/4 of (2, 1) and 3/4 of (4, 2).
+    assert module.gradients() == [pytest.approx(3.5), pytest.approx(1.75), None]
 
 
 def test_parameters_come_back_even_from_a_failure() -> None:

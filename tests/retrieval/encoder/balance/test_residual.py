@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from retrieval.encoder.balance.residual import CrossTaskResidual, LabelScale, TaskRows, order_penalty
+from retrieval.encoder.balance.residual import CrossTaskResidual, LabelScale, TaskRows
 
 CLICK = LabelScale(kind="binary", mean=0.25, deviation=math.sqrt(0.1875))
 RATE = LabelScale(kind="regression", mean=3.0, deviation=2.0)
@@ -100,16 +100,3 @@ def test_a_learnt_relation_lowers_it() -> None:
     assert slope == pytest.approx(3.0, abs=0.8)
     assert intercept == pytest.approx(-1.0, abs=0.4)
     assert float(residual(batch).detach()) < 0.7 * before
-
-
-def test_order_penalty_by_hand() -> None:
-    # Probabilities 3/4 over 1/2 exceeds by 1/4; 1/2 over 3/4 is in order.
-    log3 = math.log(3)
-    child = torch.tensor([log3, 0.0], requires_grad=True)
-    parent = torch.tensor([0.0, log3], requires_grad=True)
-    penalty = order_penalty(child, parent)
-    assert float(penalty.detach()) == pytest.approx(0.125)
-    penalty.backward()
-    # Slopes of the sigmoid 3/16 and 1/4, over 2 rows; none where the order holds.
-    assert child.grad.tolist() == pytest.approx([3 / 32, 0.0])
-    assert parent.grad.tolist() == pytest.approx([-1 / 8, 0.0])

@@ -1,0 +1,181 @@
+"""Commands that make, measure, publish and serve releases; each checks its input, then calls one flow."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+import typer
+from rich.markup import escape
+
+from flows.cli.base import (
+    OUT,
+    AsOfOption,
+    WorkspaceOption,
+    app,
+    checked_folder,
+    configure_logs,
+    say,
+    say_release,
+    workspace_folder,
+)  # fmt: skip
+from flows.folder import WorkspaceFolder
+
+DEMO_FOLDER: Final = Path("workspaces/demo")
+
+refresh_app = typer.Typer(help="Bring features, the model or the index up to date.", no_args_is_help=True)
+app.add_typer(refresh_app, name="refresh")
+
+
+@app.command()
+def init(folder: Annotated[Path, typer.Argument(help="Made when missing.")] = Path()) -> None:
+    """Write a workspace file to start from (The Complete Journey's, with comments)."""
+    made = WorkspaceFolder.create(folder)
+    say(f"wrote [bold]{escape(str(made.file))}[/]; edit it, then `polyrank validate -w {escape(str(folder))}`")
+
+
+@app.command()
+def validate(context: typer.Context, workspace: WorkspaceOption = None) -> None:
+    """Check the workspace file and the tables it names, and print what was found in them."""
+    from features.sources import load  # noqa: PLC0415 - see the top
+    from flows.workspace import Workspace  # noqa: PLC0415
+
+    loaded = Workspace.load(workspace_folder(context, workspace).folder)
+    say(f"[green]✓[/] {escape(str(loaded.file))}")
+    config = loaded.config
+    _, report = load(config.source, loaded.folder, datetime.now(UTC), rules=config.validation)
+    OUT.print(report.render())
+
+
+@refresh_app.command("features")
+def refresh_features(context: typer.Context, workspace: WorkspaceOption = None, as_of: AsOfOption = None) -> None:
+    """Read and validate the tables, compute features, and put them into the feature store."""
+    folder = checked_folder(context, workspace)
+    from flows.refresh import refresh_features as flow  # noqa: PLC0415
+
+    flow(folder, as_of)
+
+
+@refresh_app.command("model")
+def refresh_model(context: typer.Context, workspace: WorkspaceOption = None, as_of: AsOfOption = None) -> None:
+    """Train everything anew and write a release; `polyrank publish` makes it the current one."""
+    folder = checked_folder(context, workspace)
+    from flows.refresh import refresh_model as flow  # noqa: PLC0415
+
+    say_release(flow(folder, as_of))
+
+
+@refresh_app.command("index")
+def refresh_index(context: typer.Context, workspace: WorkspaceOption = None, as_of: AsOfOption = None) -> None:
+    """Write a release with the current models and new vectors, index and item snapshot."""
+    folder = checked_folder(context, workspace)
+    from flows.refresh import refresh_index as flow  # noqa: PLC0415
+
+    say_release(flow(folder, as_of))
+
+
+@app.command()
+def publish(
+    context: typer.Context,
+    release: Annotated[str | None, typer.Argument(help="Its name.", show_default="the newest")] = None,
+    workspace: WorkspaceOption = None,
+) -> None:
+    """Verify a release, hold it against the gate, and make it the current one."""
+    folder = checked_folder(context, workspace)
+    from flows.publish import publish as flow  # noqa: PLC0415
+
+    say(f"published [bold]{escape(str(flow(folder, release)))}[/]")
+
+
+@app.command()
+def rollback(context: typer.Context, workspace: WorkspaceOption = None) -> None:
+    """Make the release before the current one current again."""
+    # Not through Prefect, whose server takes seconds to start: whoever rolls back is in a hurry, and it is one rename.
+    from infra.releases import ReleaseStore  # noqa: PLC0415
+
+    store = ReleaseStore(workspace_folder(context, workspace).releases)
+    say(f"rolled back to [bold]{escape(store.rollback())}[/]")
+
+
+@app.command()
+def releases(context: typer.Context, workspace: WorkspaceOption = None) -> None:
+    """List the releases, the current one marked."""
+    from flows.console import releases_table  # noqa: PLC0415
+    from infra.releases import ReleaseStore  # noqa: PLC0415
+
+    found = ReleaseStore(workspace_folder(context, workspace).releases).list()
+    if found:
+        OUT.print(releases_table(found))
+    else:
+        say("no release yet; `polyrank refresh model` makes one")
+
+
+@app.command()
+def prune(
+    context: typer.Context,
+    workspace: WorkspaceOption = None,
+    releases: Annotated[int, typer.Option(min=0, help="How many of the newest releases to keep.")] = 5,
+    unused_days: Annotated[
+        float, typer.Option("--unused-days", min=0, help="Remove steps that no run has used for so many days.")
+    ] = 14,
+) -> None:
+    """Make room: remove old releases and unused steps. The current release and the one before it always stay."""
+    folder = checked_folder(context, workspace)
+    from flows.prune import prune as run  # noqa: PLC0415 - see the top
+
+    removed = run(folder, releases=releases, unused_days=unused_days)
+    say(f"removed {len(removed.releases)} releases and {len(removed.steps)} steps")
+    for name in (*removed.releases, *(step.name for step in removed.steps)):
+        say(f"  {escape(name)}")
+
+
+@app.command()
+def evaluate(
+    context: typer.Context,
+    release: Annotated[str | None, typer.Argument(help="Its name.", show_default="the current one")] = None,
+    workspace: WorkspaceOption = None,
+    as_of: AsOfOption = None,
+) -> None:
+    """Measure a release on the window after its as-of time; print the report and write it as JSON and HTML."""
+    folder = checked_folder(context, workspace)
+    from flows.console import render_console  # noqa: PLC0415
+    from flows.evaluate import evaluate as flow  # noqa: PLC0415
+    from flows.report import REPORT_HTML, REPORT_JSON, Report  # noqa: PLC0415
+
+    report = Report.model_validate(flow(folder, release, as_of))
+    render_console(report, OUT)
+    written = WorkspaceFolder.find(folder).reports / report.release_id
+    for name in (REPORT_HTML, REPORT_JSON):
+        if (written / name).is_file():
+            say(f"report: {escape(str(written / name))}")
+
+
+@app.command()
+def serve(
+    context: typer.Context,
+    workspace: WorkspaceOption = None,
+    host: Annotated[str | None, typer.Option(help="Address to bind.", show_default="POLYRANK_HOST")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to bind.", show_default="POLYRANK_PORT")] = None,
+    service: Annotated[
+        Literal["all", "retrieval", "ranking"],
+        typer.Option(help="One of the two alone; ranking then asks POLYRANK_RETRIEVAL_URL for candidates."),
+    ] = "all",
+) -> None:
+    """Serve the current release over HTTP: retrieval and ranking in one process, or one of them."""
+    folder = str(workspace_folder(context, workspace).folder)
+    from flows.serve import serve as run  # noqa: PLC0415
+
+    run(folder, host, port, service)
+
+
+@app.command()
+def demo(
+    context: typer.Context,
+    folder: Annotated[Path, typer.Option(help="Made when missing.")] = DEMO_FOLDER,
+) -> None:
+    """Do the whole main job on real retail data: train, evaluate, publish, and show the report."""
+    configure_logs(context.find_root().obj)
+    from flows.demo import demo as run  # noqa: PLC0415
+
+    run(str(folder.resolve()))
