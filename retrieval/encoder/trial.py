@@ -21,7 +21,7 @@ from retrieval.encoder.config import EncoderConfig
 from retrieval.encoder.constants import constant_losses
 from retrieval.encoder.data import EncoderTask, Float32, TrainingData
 from retrieval.encoder.model import Features, MultiTaskEncoder
-from retrieval.encoder.prepare import Part, Prepared
+from retrieval.encoder.prepare import Part, Placed, Prepared
 from retrieval.encoder.state_store import Memory
 from retrieval.encoder.step import batch_features
 from retrieval.encoder.train import train
@@ -95,8 +95,8 @@ def run_trial(
     seconds = time.perf_counter() - began
     return Trial(
         tasks=tuple(task.name for task in chosen),
-        validation=measure(result.prepared, config, "held_out"),
-        test=measure(result.prepared, config, "test"),
+        validation=measure(result.prepared, data, config, "held_out"),
+        test=measure(result.prepared, data, config, "test"),
         steps=result.steps,
         seconds=seconds,
     )
@@ -117,14 +117,22 @@ def with_parents(tasks: Sequence[EncoderTask], names: Sequence[str]) -> tuple[En
 
 
 @torch.no_grad()
-def measure(prepared: Prepared, config: EncoderConfig, part: Part) -> dict[str, Quality]:
-    """Return each task's quality on large batches of a part, the same ones in every run of a study."""
-    model = prepared.model.eval()
+def measure(prepared: Prepared, data: TrainingData, config: EncoderConfig, part: Part) -> dict[str, Quality]:
+    """Return the quality of each task of a model on large batches of a part.
+
+    Args:
+        prepared: the trained model and its texts.
+        data: of the study: the batches are drawn for all of its tasks, so that every run is measured on the same ones.
+            Those drawn for the run's own tasks would hold other negatives, easier ones for fewer tasks.
+        config: sizes of the batches.
+        part: whose rows.
+    """
+    model, placed = prepared.model.eval(), replace(prepared.placed, data=data)
     # A contrastive loss grows with the batch, so its yardstick is taken on training batches of the same size.
-    constants = constant_losses(model.tasks, _batches(prepared, config, "train"), logq=model.logq)
+    constants = constant_losses(model.tasks, _batches(placed, config, "train"), logq=model.logq)
     losses: dict[str, list[float]] = defaultdict(list)
     scored: dict[str, list[tuple[Float32, Float32]]] = defaultdict(list)
-    for batch in _batches(prepared, config, part):
+    for batch in _batches(placed, config, part):
         features = batch_features(model, batch, prepared.pooler)
         for name, loss in model.losses(batch, features).items():
             losses[name].append(float(loss) / max(constants[name][0], 1e-6))
@@ -139,8 +147,8 @@ def measure(prepared: Prepared, config: EncoderConfig, part: Part) -> dict[str, 
     }
 
 
-def _batches(prepared: Prepared, config: EncoderConfig, part: Part) -> list[Batch]:
-    batcher, rng = prepared.batcher(config.warmup.batch, part), np.random.default_rng(_SEED)
+def _batches(placed: Placed, config: EncoderConfig, part: Part) -> list[Batch]:
+    batcher, rng = placed.batcher(config.warmup.batch, part), np.random.default_rng(_SEED)
     return [batcher(rng) for _ in range(BATCHES)]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -10,7 +11,8 @@ from infra.errors import InvalidInputError
 from retrieval.encoder.config import EncoderConfig
 from retrieval.encoder.data import EncoderTask, TrainingData
 from retrieval.encoder.state_store import Memory
-from retrieval.encoder.trial import run_trial, with_parents
+from retrieval.encoder.train import train
+from retrieval.encoder.trial import measure, run_trial, with_parents
 
 
 def test_a_trial_measures_what_it_trained_on_both_parts(study: TrainingData, small_config: EncoderConfig) -> None:
@@ -38,6 +40,18 @@ def test_no_run_reads_the_test_part(study: TrainingData, small_config: EncoderCo
     assert plain.validation == other.validation
     # The same scores against opposite labels.
     assert plain.test["churn"].value == pytest.approx(1 - other.test["churn"].value)
+
+
+def test_runs_of_other_tasks_are_measured_on_the_same_rows(
+    study: TrainingData, small_config: EncoderConfig, tmp_path: Path
+) -> None:
+    alone = replace(study, tasks=study.tasks[1:2])
+    prepared = train(alone, small_config, out=tmp_path, progress=False).prepared
+    among_all = replace(prepared, placed=replace(prepared.placed, data=study))
+    found = measure(prepared, study, small_config, "test")
+    assert found == measure(among_all, study, small_config, "test")
+    # Batches drawn for this task alone would hold other items.
+    assert found != measure(prepared, alone, small_config, "test")
 
 
 def test_a_shared_memory_changes_a_run_by_rounding_alone(study: TrainingData, small_config: EncoderConfig) -> None:
