@@ -15,6 +15,8 @@ from infra.errors import InvalidInputError, unknown_name
 _log = structlog.get_logger(__name__)
 _PREFIX: Final = "POLYRANK_"
 
+TrackerName = Literal["tensorboard", "mlflow", "wandb"]
+
 
 class InvalidSettingsError(InvalidInputError):
     """An environment variable holds a value we don't accept."""
@@ -44,6 +46,8 @@ class Settings(BaseSettings):
         max_batch: most entries that one request may list.
         release_poll_s: seconds between two looks at the release pointer.
         shutdown_s: seconds that requests in flight are given when the process is told to stop.
+        trackers: where training runs are recorded, comma-separated in the variable; an empty one means nowhere. Their
+            own variables say more: MLFLOW_TRACKING_URI, MLFLOW_EXPERIMENT_NAME, WANDB_MODE, WANDB_PROJECT.
     """
 
     model_config = SettingsConfigDict(env_prefix=_PREFIX, frozen=True)
@@ -60,13 +64,14 @@ class Settings(BaseSettings):
     max_batch: int = Field(default=10_000, gt=0)
     release_poll_s: float = Field(default=2.0, gt=0)
     shutdown_s: int = Field(default=20, ge=0)
+    trackers: Annotated[tuple[TrackerName, ...], NoDecode] = ("tensorboard",)
 
-    @field_validator("api_keys", mode="before")
+    @field_validator("api_keys", "trackers", mode="before")
     @classmethod
-    def _split_keys(cls, value: object) -> object:
+    def _split(cls, value: object) -> object:
         if not isinstance(value, str):
             return value
-        return tuple(key.strip() for key in value.split(",") if key.strip())
+        return tuple(part.strip() for part in value.split(",") if part.strip())
 
     @classmethod
     def from_environment(cls, *, host: str | None = None, port: int | None = None) -> Self:

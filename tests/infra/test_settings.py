@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from structlog.testing import capture_logs
 
-from infra.settings import InvalidSettingsError, KeysRequiredError, Settings, require_keys_if_public
+from infra.settings import InvalidSettingsError, KeysRequiredError, Settings, TrackerName, require_keys_if_public
 
 
 @pytest.fixture(autouse=True)
@@ -36,6 +36,27 @@ def test_variables_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings.port == 9000
     assert keys(settings) == ["one", "two"]
     assert str(settings.retrieval_url) == "http://retrieval:8081/"
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [(None, ("tensorboard",)), (" mlflow,wandb ,", ("mlflow", "wandb")), ("", ())],
+)
+def test_trackers_are_a_list(
+    monkeypatch: pytest.MonkeyPatch, value: str | None, expected: tuple[TrackerName, ...]
+) -> None:
+    if value is not None:
+        monkeypatch.setenv("POLYRANK_TRACKERS", value)
+    assert Settings.from_environment().trackers == expected
+
+
+def test_an_unknown_tracker_is_named_with_the_known_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POLYRANK_TRACKERS", "tensorboard,wnadb")
+    with pytest.raises(
+        InvalidSettingsError,
+        match=r"POLYRANK_TRACKERS: .*'tensorboard', 'mlflow' or 'wandb', found 'tensorboard,wnadb'",
+    ):
+        Settings.from_environment()
 
 
 def test_an_argument_goes_before_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
