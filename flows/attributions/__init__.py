@@ -1,0 +1,1 @@
+"""Why a head says what it says of some texts: `polyrank attribute`."""
