@@ -2,18 +2,60 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Iterable
+from typing import ClassVar, Final, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from flows.report import RankingTable, Report
-from infra.errors import ConflictError
+from flows.report import AuditMetric, GroupsOf, RankingTable, Report
+from infra.errors import ConflictError, InvalidInputError, unknown_name
+
+# What is measured of the shipped order as a whole, and of which groups.
+_WITHOUT_TASK: Final[dict[AuditMetric, GroupsOf]] = {"ndcg": "user", "exposure": "item"}
 
 
 class GateError(ConflictError):
     """The release may not be published: its report misses what the workspace asks for."""
 
     title: ClassVar[str] = "Gate refused"
+
+
+class MaxGap(BaseModel):
+    """A limit of an observed difference between groups.
+
+    Attributes:
+        task: whose probabilities; none for `ndcg` and `exposure`.
+        on: whose column: the items' for `exposure`, the users' for every other metric.
+        column: which the workspace's `audit` names.
+        metric: as the report's audit has them.
+        limit: of the largest difference, in the metric's unit.
+        strict: refuse as well where the difference isn't shown to be below the limit; else only where it is shown to be
+            above.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    task: str | None = None
+    on: GroupsOf = "user"
+    column: str
+    metric: AuditMetric
+    limit: float = Field(gt=0, allow_inf_nan=False)
+    strict: bool = False
+
+    @model_validator(mode="after")
+    def _metric_is_measured(self) -> Self:
+        on = _WITHOUT_TASK.get(self.metric, "user")
+        if self.on != on:
+            raise ValueError(f"expected on: {on} for metric {self.metric}, found {self.on}")
+        if (self.task is None) != (self.metric in _WITHOUT_TASK):
+            expected = "no task" if self.metric in _WITHOUT_TASK else "a task"
+            raise ValueError(f"expected {expected} for metric {self.metric}, found {self.task}")
+        return self
+
+    @property
+    def name(self) -> str:
+        """What is compared, as refusals say it."""
+        return f"{'' if self.task is None else f'task {self.task}, '}{self.metric} by {self.on} {self.column}"
 
 
 class GateConfig(BaseModel):
@@ -26,6 +68,7 @@ class GateConfig(BaseModel):
         min_ndcg: least NDCG@k of the shipped order on the first item space.
         min_auc: task -> least AUC of its last scorer in the report, the blend.
         min_index_recall: least recall of the index against exact search.
+        max_gap: largest observed differences between groups, of those that `audit` compares.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -35,6 +78,7 @@ class GateConfig(BaseModel):
     min_ndcg: float | None = Field(default=None, ge=0, le=1)
     min_auc: dict[str, float] = Field(default_factory=dict)
     min_index_recall: float | None = Field(default=None, ge=0, le=1)
+    max_gap: tuple[MaxGap, ...] = ()
 
     @property
     def asks(self) -> bool:
@@ -53,7 +97,27 @@ class GateConfig(BaseModel):
         found += [_auc(report, task, least) for task, least in self.min_auc.items()]
         if self.min_index_recall is not None:
             found.append(_recall(report, self.min_index_recall))
+        found += [_gap(report, limit) for limit in self.max_gap]
         return [reason for reason in found if reason]
+
+    def check_names(self, users: Iterable[str], items: Iterable[str], tasks: Iterable[str]) -> None:
+        """Check that what the gaps are of is measured at all.
+
+        Args:
+            users: columns of the users that are compared.
+            items: columns of the items.
+            tasks: of the workspace.
+
+        Raises:
+            InvalidInputError: a gap names a column that is not compared, or no task.
+        """
+        columns, known = {"user": tuple(users), "item": tuple(items)}, tuple(tasks)
+        for limit in self.max_gap:
+            if limit.column not in columns[limit.on]:
+                where = f"gate.max_gap, column of audit.{limit.on}s"
+                raise InvalidInputError(f"{where}: {unknown_name('column', limit.column, columns[limit.on])}")
+            if limit.task is not None and limit.task not in known:
+                raise InvalidInputError(f"gate.max_gap: {unknown_name('task', limit.task, known)}")
 
     def check(self, report: Report) -> None:
         """Check a report.
@@ -113,3 +177,24 @@ def _recall(report: Report, least: float) -> str | None:
     if worst.recall.value >= least:
         return None
     return f"index {worst.kind}: expected a recall of at least {least}, found {worst.recall.value:.4f}"
+
+
+def _gap(report: Report, limit: MaxGap) -> str | None:
+    wanted = (limit.task, limit.on, limit.column, limit.metric)
+    rows = [
+        row
+        for row in (report.audit.comparisons if report.audit else ())
+        if (row.task, row.on, row.column, row.metric) == wanted
+    ]
+    most = f"{limit.name}: expected an observed difference of at most {limit.limit}"
+    if not rows:
+        return f"{most}, found none in the report"
+    found, between = rows[0].gap, f"between {rows[0].highest} and {rows[0].lowest}"
+    if found is None or found.low is None or found.high is None:
+        return f"{most}, found fewer than two groups that count"
+    if found.low > limit.limit:
+        return f"{most}, found {found.value:.4f} {between}, with interval {found.low:.4f} to {found.high:.4f} above it"
+    if limit.strict and found.high > limit.limit:
+        shown = f"{found.value:.4f} {between}, with interval {found.low:.4f} to {found.high:.4f}"
+        return f"{most}, shown by its whole interval (strict), found {shown}"
+    return None

@@ -14,7 +14,8 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from retrieval.encoder.adapt.errors import AdaptError
-from retrieval.encoder.adapt.limits import GroupGap, HeldOutLimits, Limited, balance_with_limits, make_gaps
+from retrieval.encoder.adapt.gaps import GroupGap, make_gaps
+from retrieval.encoder.adapt.limits import HeldOutLimits, Limited, balance_with_limits
 from retrieval.encoder.batch import Batch, PairLabels, RowLabels
 from retrieval.encoder.config import EncoderConfig, LimitConfig
 from retrieval.encoder.data import EncoderTask, TrainingData
@@ -51,7 +52,7 @@ def rows(
     """Return a batch of users whose churn is predicted so, what the head reads, and the logits that it depends on."""
     logits = torch.logit(torch.tensor(probabilities)).requires_grad_()
     vectors = torch.cat([logits[:, None], torch.zeros(len(logits), 31)], dim=1)
-    label = torch.tensor(labels or [1.0] * len(logits))
+    label = torch.tensor(labels or [1.0] * len(logits), dtype=torch.float32)
     batch = Batch(
         views={"user": np.arange(len(logits))},
         items=np.empty(0, np.int64),
@@ -135,7 +136,7 @@ def test_pairs_take_the_group_of_either_side(model: MultiTaskEncoder, scene: Sce
         torch.testing.assert_close(found, expected)
 
 
-def test_the_multiplier_rises_while_the_gap_exceeds_its_limit(model: MultiTaskEncoder) -> None:
+def test_the_multiplier_rises_while_the_gap_exceeds_its_limit() -> None:
     """Eta .05: the excess .4 - .1 makes .015; after it the scalar is the loss + .015 * .3."""
     config = EncoderConfig(limits=(limit(),))
     balance = balance_with_limits(config, [CHURN], {"churn": 0.5}, {"churn": 9.0})
@@ -174,8 +175,8 @@ def test_a_limit_rests_while_its_task_has_stopped(scene: Scene) -> None:
 
 
 def grouped(world: TrainingData) -> TrainingData:
-    """Return the world with an age for each user: the old like soap, and it is lovers of soap who churn."""
-    age = (np.arange(32) % 4 == 3).astype(np.int32)
+    """Return the world with an age for each user: the old like bread or soap, and it is lovers of soap who churn."""
+    age = (np.arange(32) % 4 >= 2).astype(np.int32)
     cuts = [replace(cut, groups={"age": age}) for cut in (*world.train, world.validation) if cut is not None]
     return replace(world, train=tuple(cuts[:-1]), validation=cuts[-1])
 
@@ -197,17 +198,25 @@ def test_a_limit_makes_the_gap_smaller_at_a_cost(world: TrainingData, short: Run
     data = grouped(world)
     lines = {
         "steps": 60, "validate_every": 10, "patience": 9, "task_patience": 9,
-        "balance": {"lagrangian": {"eta": 1.0, "ceiling": 20}},
+        "balance": {"contrastive": 1, "lagrangian": {"eta": 0.3, "ceiling": 10}},
     }  # fmt: skip
     free = short(data, **lines)
-    limited = short(data, **lines, limits=[{**LINES, "window": 5}])
+    limited = short(data, **lines, limits=[{**LINES, "rows": 5, "window": 5}])
     (free_gap, free_loss), (gap, loss) = held_out(free), held_out(limited)
-    print(free_gap, free_loss, gap, loss, limited.weights)
-    # The groups are the labels here: what the limit takes away is most of what there is to learn.
+    # Half of the old churn and none of the young: a prediction that knows the taste has a gap of .5. With a limit of .1
+    # (measured: .45 -> .10) it knows less of churn than without, yet more than the constant (.05 -> .54 of its loss).
     assert free_gap > 0.4
     assert gap < 0.2
-    assert free_loss + 0.1 < loss < 1.3
+    assert free_loss + 0.3 < loss < 0.8
     assert limited.weights["churn rate_gap by user age"] > 0
+
+
+def test_a_limit_for_which_batches_hold_too_few_rows_is_refused(world: TrainingData, short: Runner) -> None:
+    """Batches of 16 users, half of them old: 8 a batch, 40 in a window of 5; 2 validation batches hold 16."""
+    gap = {**LINES, "window": 5}
+    for rows, message in ((60, "with 60 labelled rows in a window of 5 batches"), (25, "with 25 .* in a validation")):
+        with pytest.raises(AdaptError, match=message):
+            short(grouped(world), limits=[{**gap, "rows": rows}])
 
 
 @pytest.mark.parametrize("method", ["static", "lagrangian"])
@@ -215,7 +224,7 @@ def test_a_limit_that_holds_changes_no_bit(world: TrainingData, short: Runner, m
     balance = {"method": method} | ({"lagrangian": {"limits": {"purchase": 0.9}}} if method == "lagrangian" else {})
     lines = {"warmup": {"steps": 4, "validate_every": 2}, "balance": balance, "dropout": 0.1}
     free = short(grouped(world), **lines)
-    limited = short(grouped(world), **lines, limits=[{**LINES, "limit": 1.0}])
+    limited = short(grouped(world), **lines, limits=[{**LINES, "limit": 1.0, "rows": 3}])
     assert limited.weights.pop("churn rate_gap by user age") == 0.0
     assert limited.weights == free.weights
     for one, other in zip(free.model.parameters(), limited.model.parameters(), strict=True):
@@ -230,7 +239,7 @@ def test_what_the_data_cannot_tell_is_refused(world: TrainingData, full_world: T
     ):
         with pytest.raises(AdaptError, match=message):
             make_gaps([limit(**lines)], grouped(world))
-    with pytest.raises(AdaptError, match="expected a binary task .* found 'taste'"):
+    with pytest.raises(AdaptError, match=r"expected a binary task .* found 'taste'"):
         make_gaps([limit(task="taste")], full_world)
 
 
