@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,8 @@ from retrieval.encoder.losses import info_nce, masked_bce, masked_cross_entropy,
 
 # Free text asks for items, so it shares the items' projection: a query that equals an item's text finds that item.
 SIDE_OF: dict[Kind, str] = {"user": "user", "item": "item", "text": "item"}
+# The views whose vectors a contrastive task compares, by what its rows are on.
+_SEARCHED: dict[str, tuple[View, ...]] = {"pair": ("user", "item"), "text": ("text", "item")}
 _KIND_OF: dict[View, Kind] = {"user": "user", "item": "item", "item_row": "item", "text": "text"}
 
 
@@ -27,17 +29,20 @@ class Features:
 
     Attributes:
         vectors: by view unit vectors `[rows, dim]`.
+        searched: the same vectors of the views that contrastive tasks read, through which alone the projections learn;
+            empty where there is no such task, and all heads teach the projections.
         tokens: token states `[tokens, dim]` of the texts that carry tags, or None.
         starts: int64 `[rows of the view text]` first of each text's states.
     """
 
     vectors: Mapping[View, Tensor]
+    searched: Mapping[View, Tensor] = field(default_factory=dict)
     tokens: Tensor | None = None
     starts: Tensor | None = None
 
     def tensors(self) -> list[Tensor]:
         """Return those with a gradient, in a fixed order."""
-        found = [*self.vectors.values(), *(() if self.tokens is None else (self.tokens,))]
+        found = [*self.vectors.values(), *self.searched.values(), *(() if self.tokens is None else (self.tokens,))]
         return [tensor for tensor in found if tensor.requires_grad]
 
 
@@ -45,7 +50,8 @@ class MultiTaskEncoder(nn.Module):
     """Texts to unit vectors, vectors to logits.
 
     A text's vector is `normalise(x + P x)` of its normalised pooled states x, with P learnt for each side from zero:
-    the first vectors are the backbone's own.
+    the first vectors are the backbone's own. Where a task is contrastive, such tasks alone teach P: it is all that they
+    have besides the backbone, while every other head multiplies the vectors by matrices of its own.
 
     Attributes:
         backbone: shared by all kinds of text.
@@ -67,14 +73,35 @@ class MultiTaskEncoder(nn.Module):
             nn.init.zeros_(projection.weight)
         self.heads = nn.ModuleDict({task.name: _head(task, backbone.dim, config) for task in tasks})
 
-    def vectors(self, pooled: Tensor, kind: Kind) -> Tensor:
-        """Return unit vectors `[n, dim]` of pooled states `[n, dim]`."""
+    def vectors(self, pooled: Tensor, kind: Kind, *, teach: bool = True) -> Tensor:
+        """Return unit vectors `[n, dim]` of pooled states `[n, dim]`; the projection learns if `teach`."""
         unit = functional.normalize(pooled, dim=1)
-        return functional.normalize(unit + self.projections[SIDE_OF[kind]](unit), dim=1)
+        projection = self.projections[SIDE_OF[kind]]
+        assert isinstance(projection, nn.Linear)
+        weight = projection.weight if teach else projection.weight.detach()
+        return functional.normalize(unit + functional.linear(unit, weight), dim=1)
 
-    def view_vectors(self, pooled: Mapping[View, Tensor]) -> dict[View, Tensor]:
-        """Return the unit vectors of each view's rows, of pooled states `[rows, dim]`."""
-        return {view: self.vectors(states, _KIND_OF[view]) for view, states in pooled.items()}
+    def features(self, pooled: Mapping[View, Tensor]) -> Features:
+        """Return what the heads read of each view's rows, of pooled states `[rows, dim]`; without tokens."""
+        views = {view for task in self._searching for view in _SEARCHED[task.on]}
+        return Features(
+            vectors={view: self.vectors(states, _KIND_OF[view], teach=not views) for view, states in pooled.items()},
+            searched={view: self.vectors(states, _KIND_OF[view]) for view, states in pooled.items() if view in views},
+        )
+
+    @property
+    def _searching(self) -> list[EncoderTask]:
+        return [task for task in self.tasks if task.kind == "contrastive"]
+
+    @property
+    def own(self) -> dict[str, nn.Module]:
+        """What belongs to each task alone: its head, and a projection that no other task teaches."""
+        found = {name: nn.ModuleList([head]) for name, head in self.heads.items()}
+        for side, projection in self.projections.items():
+            taught = {task.name for task in self._searching for view in _SEARCHED[task.on] if _side(view) == side}
+            if len(taught) == 1:
+                found[taught.pop()].append(projection)
+        return dict(found)
 
     def losses(self, batch: Batch, features: Features, tasks: Sequence[EncoderTask] | None = None) -> dict[str, Tensor]:
         """Return the loss of each task present in the batch.
@@ -109,7 +136,8 @@ class MultiTaskEncoder(nn.Module):
             `[rows, items]` on pairs and of a contrastive task, `[rows, classes]` of a multiclass one, else `[rows]`.
         """
         if task.name not in known:
-            vectors, head = features.vectors, self.heads[task.name]
+            head = self.heads[task.name]
+            vectors = {**features.vectors, **features.searched} if task.kind == "contrastive" else features.vectors
             if task.on == "pair" or task.kind == "contrastive":
                 own: Tensor = head(vectors["user" if task.on == "pair" else "text"], vectors["item"])
             else:
@@ -168,6 +196,10 @@ class MultiTaskEncoder(nn.Module):
         if isinstance(head, PairHead | RowHead):
             head.scale.fill_(spread)
         head.bias.copy_(constant / spread)
+
+
+def _side(view: View) -> str:
+    return SIDE_OF[_KIND_OF[view]]
 
 
 def _head(task: EncoderTask, dim: int, config: EncoderConfig) -> nn.Module:

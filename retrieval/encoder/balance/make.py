@@ -8,7 +8,7 @@ from typing import Final, Literal
 
 from infra.errors import InvalidInputError, unknown_name
 from retrieval.encoder.balance.cagrad import ConflictAverse
-from retrieval.encoder.balance.config import BalanceConfig
+from retrieval.encoder.balance.config import BLIND_TO_IMPORTANCE, BalanceConfig
 from retrieval.encoder.balance.convex import Convex, Factors, Static, by_volume
 from retrieval.encoder.balance.dual import Dual
 from retrieval.encoder.balance.dwa import DynamicWeightAverage
@@ -27,9 +27,6 @@ Kind = Literal["classification", "regression"]
 # A constant predictor's loss below it is the sample's luck (one class alone), and dividing by it would make the task
 # all that matters; a squared error may be as small as its unit makes it.
 LOWEST_BASELINE: Final[Mapping[Kind, float]] = {"classification": 1e-6, "regression": 1e-12}
-
-# They make every gradient count alike whatever its length (MGDA even prefers short ones): importances would be lost.
-BLIND_TO_IMPORTANCE: Final = frozenset({"gradnorm", "mgda", "fairgrad", "nash_mtl", "imtlg", "aligned_mtl", "config"})
 
 
 class BalanceError(InvalidInputError):
@@ -83,7 +80,8 @@ def make_balance(config: BalanceConfig, tasks: Mapping[str, TaskLoss]) -> Balanc
         importance=importance,
         baselines={name: max(task.baseline, LOWEST_BASELINE[task.kind]) for name, task in tasks.items()},
     )
-    return Balance(_scalariser(config, scales, tasks) or GradientStep(scales, _aggregator(config, tasks), config.level))
+    rule = _scalariser(config, scales, tasks) or GradientStep(scales, _aggregator(config, tasks), config.level)
+    return Balance(rule, scales)
 
 
 def _scalariser(config: BalanceConfig, scales: Scales, tasks: Mapping[str, TaskLoss]) -> Scalariser | None:

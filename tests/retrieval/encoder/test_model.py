@@ -111,3 +111,48 @@ def test_evidence_counts_positives_or_labels() -> None:
     batches = [_batch(intent=[0, 2, nan], click=[1, 0, nan]), _batch(intent=[1, 1, 1], click=[1, 1, 1])]
     assert evidence((INTENT, CLICK), batches) == {"intent": 5.0, "click": 4.0}
     assert constant_losses((TONE,), batches, logq=True)["tone"] == (1.0, None)
+
+
+RETRIEVAL = EncoderTask(name="retrieval", kind="contrastive", on="pair")
+ANSWER = EncoderTask(name="answer", kind="contrastive", on="text")
+PURCHASE = EncoderTask(name="purchase", kind="binary", on="pair")
+
+
+def _taught(model: MultiTaskEncoder, task: EncoderTask) -> set[str]:
+    """Return the sides whose projection a task's logits have a gradient for."""
+    model.zero_grad(set_to_none=True)
+    torch.manual_seed(0)
+    features = model.features({"user": torch.randn(3, 32), "item": torch.randn(4, 32), "text": torch.randn(2, 32)})
+    model.logits(task, features, {}).square().sum().backward()
+    return {side for side, projection in model.projections.items() if projection.weight.grad is not None}
+
+
+def test_contrastive_tasks_alone_teach_the_projections(tiny_bert: Path) -> None:
+    model = _model(tiny_bert, RETRIEVAL, PURCHASE)
+    assert _taught(model, RETRIEVAL) == {"user", "item"}
+    assert _taught(model, PURCHASE) == set()
+    # Without such a task, whatever there is teaches them.
+    assert _taught(_model(tiny_bert, PURCHASE), PURCHASE) == {"user", "item"}
+
+
+def test_both_ways_through_a_projection_give_the_same_vectors(tiny_bert: Path) -> None:
+    model = _model(tiny_bert, RETRIEVAL, PURCHASE)
+    torch.nn.init.normal_(model.projections["user"].weight)
+    features = model.features({"user": torch.randn(3, 32), "item": torch.randn(4, 32)})
+    for view, vectors in features.searched.items():
+        assert torch.equal(vectors, features.vectors[view])
+
+
+def test_a_projection_belongs_to_the_only_task_that_teaches_it(tiny_bert: Path) -> None:
+    def owners(*tasks: EncoderTask) -> dict[str, set[str]]:
+        model = _model(tiny_bert, *tasks)
+        sides = {id(projection.weight): side for side, projection in model.projections.items()}
+        return {
+            name: {sides[id(weight)] for weight in own.parameters() if id(weight) in sides}
+            for name, own in model.own.items()
+        }
+
+    assert owners(RETRIEVAL, PURCHASE) == {"retrieval": {"user", "item"}, "purchase": set()}
+    # Answers are items, so both search with the items' projection, and neither may set it back alone.
+    assert owners(RETRIEVAL, ANSWER) == {"retrieval": {"user"}, "answer": set()}
+    assert owners(PURCHASE) == {"purchase": set()}
