@@ -29,17 +29,19 @@ from features.tasks import TaskSpec
 from features.transforms import compute
 from flows.stages.ablations import write_ablations
 from flows.stages.data import Data, end_of_data
-from flows.stages.encode import training_data
 from flows.stages.frames import read_frames, write_frames
 from flows.stages.rank import Scene, fit_models
 from flows.stages.release import ReleaseParts, write_release
+from flows.stages.replay import find_origin, find_start, start_digests
 from flows.stages.scene import SceneConfig, SceneParts, build_scene, embed_items
 from flows.stages.tables import build_tables, content_hash, fingerprint, logged_until
+from flows.stages.unlabelled import encoder_data
 from flows.steps import STEP_FILE, KeyPart, StepStore, source_hash
 from flows.workspace import Workspace
 from infra.files import write_atomic
 from infra.releases import ReleaseStore
 from infra.settings import Settings
+from retrieval.encoder.data import TrainingData
 from retrieval.encoder.head_runtime import Heads
 from retrieval.encoder.runtime import TextEncoder
 
@@ -157,22 +159,59 @@ class Build:
 
     @property
     def encoder_key(self) -> list[KeyPart]:
-        """What the encoder is made from; it alone reads the texts table."""
+        """What the encoder is made from: its data and options, and the encoder and data that it goes on from."""
+        start: list[KeyPart] = [] if self._start is None else [*start_digests(self._start)]
+        old = [] if self._old is None else self._old._learnt_from
+        return [*self._learnt_from, source_hash("retrieval.encoder"), *start, *old]
+
+    @property
+    def _learnt_from(self) -> list[KeyPart]:
+        """What training data is made from; it alone reads the texts table."""
         sections = ("features", "time", "eligible", "texts", "tasks", "encoder")
-        code = self._key(*sections, code=["features", "retrieval.encoder", "flows.stages"])
+        code = self._key(*sections, code=["features", "flows.stages"])
         return [self._seen, content_hash(self.data.tables.texts), self.as_of, *code]
+
+    @cached_property
+    def _start(self) -> Path | None:
+        """The encoder that training starts from."""
+        start = self.workspace.config.encoder.start
+        return None if start is None else find_start(start, self.workspace.folder)
+
+    @cached_property
+    def _old(self) -> Build | None:
+        """The build of the data of old: of the workspace whose release holds the start, as of that release."""
+        keep = self.workspace.config.encoder.keep
+        if not (keep.replay or keep.ewc):
+            return None
+        origin = find_origin(self._start)
+        return Build.start(Workspace.load(origin.workspace), self.settings, origin.as_of)
+
+    def training_data(self) -> TrainingData:
+        """Return what the encoder trains on."""
+        frames = self._encoder_frames()
+        return encoder_data(self.data, self.tasks, self.plan, frames, self.workspace.config.encoder)
+
+    def _encoder_frames(self) -> dict[datetime, Path]:
+        cuts = (*self.plan.encoder_training, self.plan.encoder_validation)
+        return {cut: self.frames(cut) for cut in cuts}
 
     def encoder(self) -> Path:
         """Return the trained and exported encoder."""
-        cuts = (*self.plan.encoder_training, self.plan.encoder_validation)
-        frames = {cut: self.frames(cut) for cut in cuts}
-        return self.steps.run("encoder", self.encoder_key, lambda out: self._train(out, frames))
+        # Steps of their own, lest their time be the encoder's.
+        self._encoder_frames()
+        if self._old is not None:
+            self._old._encoder_frames()
+        return self.steps.run("encoder", self.encoder_key, self._train)
 
-    def _train(self, out: Path, frames: dict[datetime, Path]) -> None:
+    def _train(self, out: Path) -> None:
         # torch and transformers take seconds to import, and only this step needs them.
         from flows.stages.train import train_encoder  # noqa: PLC0415
 
-        train_encoder(training_data(self.data, self.tasks, self.plan, frames), self.workspace.config.encoder, out)
+        config = self.workspace.config.encoder.model_copy(update={"start": self._start})
+        replay = None if self._old is None else self._old.training_data()
+        # The folder it is built in has a passing name.
+        run = f"{self.workspace.config.name}/{self.steps.path('encoder', self.encoder_key).name}"
+        train_encoder(self.training_data(), config, out, replay=replay, trackers=self.settings.trackers, run=run)
 
     def item_vectors(self, encoder: Path) -> Path:
         """Return the vectors of every item."""

@@ -19,7 +19,15 @@ from rich.table import Table
 from rich.text import Text
 
 from flows.report import ExampleUser, Figure, RankingTable, Report
-from flows.words import format_bytes, format_day, format_figure, format_interval, format_seconds, format_signed
+from flows.words import (
+    format_bytes,
+    format_day,
+    format_figure,
+    format_interval,
+    format_seconds,
+    format_signed,
+    metric_name,
+)
 from infra.releases import ReleaseInfo
 
 _VERDICTS = {"above": "[green]better[/]", "below": "[red]worse[/]", "level": "[dim]undecided[/]"}
@@ -107,7 +115,15 @@ def render_console(report: Report, console: Console | None = None) -> None:
         console.print(_ranking(ranking))
         if ranking.differences:
             console.print(_differences(ranking))
-    for table in (_tasks(report), _ablation(report), _index(report), _time_plan(report), _validation(report)):
+    for table in (
+        _tasks(report),
+        _ablation(report),
+        _groups(report),
+        _pseudo_labels(report),
+        _index(report),
+        _time_plan(report),
+        _validation(report),
+    ):
         if table.row_count:
             console.print(table)
     for user in report.examples:
@@ -208,6 +224,41 @@ def _ablation(report: Report) -> Table:
         figures = (format_figure(each, 5) for each in (row.alone, row.without, row.full))
         worth = f"{format_signed(row.worth, 5)} [dim]{format_interval(row.worth, 5)}[/]"
         table.add_row(escape(row.family), *figures, worth, _WORTH[row.worth.verdict] if row.worth else "")
+    return table
+
+
+def _groups(report: Report) -> Table:
+    """Return the largest observed difference of each metric; the page shows every group."""
+    numbers = ("lowest", "highest", "difference")
+    table = simple_table("\nGroups, observed differences", "of", "metric", *numbers, right=frozenset({"difference"}))
+    if report.audit is None:
+        return table
+    for row in report.audit.comparisons:
+        values = {group.group: group.figure for group in row.groups}
+        ends = (
+            f"{escape(name)} {format_figure(values[name], 3)}" if name is not None else "–"
+            for name in (row.lowest, row.highest)
+        )
+        of = f"{row.task or ('items' if row.on == 'item' else 'shipped order')}, {row.column}"
+        table.add_row(escape(of), metric_name(row.metric, report.audit.k), *ends, _value(row.gap, 3))
+    table.caption = "intervals hold for all pairs of groups at once; a difference tells nothing of its cause"
+    table.caption_justify = "left"
+    return table
+
+
+def _pseudo_labels(report: Report) -> Table:
+    """Return what was taken for labels of texts that had none, and how often such was right where it could be told."""
+    numbers = ("threshold", "taken", "right", "at least")
+    table = simple_table("\nPseudo-labels", "task, class", "by", *numbers, right=frozenset(numbers))
+    found = report.training.few_labels if report.training else None
+    for own in found.pseudo if found else ():
+        for row in own.found.classes:
+            agreement = row.held_out
+            right = f"{agreement.right} / {agreement.rows}" if agreement.rows else "–"
+            cells = (f"{row.threshold:.2f}", f"{row.taken:,}", right, f"{agreement.at_least:.2f}")
+            table.add_row(escape(f"{own.task}, {row.name}"), own.judge, *cells)
+    table.caption = "right: of the held-out texts over the threshold; at least: lower end of that share's 95% interval"
+    table.caption_justify = "left"
     return table
 
 

@@ -88,7 +88,7 @@ def evaluate_release(
             + (f" before {as_of.isoformat()}" if as_of else "")
         )
     window = findings.Window(data=data, cut=cut, horizon=workspace.config.time.horizon, users=build.users(cut))
-    measured = findings.measure(release, window, CANDIDATES)
+    measured = findings.measure(release, window, CANDIDATES, workspace.config.audit)
     return Report(
         title=f"{workspace.config.name}: what the release is worth",
         workspace=workspace.config.name,
@@ -100,6 +100,7 @@ def evaluate_release(
         rankings=measured.rankings,
         tasks=measured.tasks,
         ablation=measured.ablation,
+        audit=measured.audit,
         examples=measured.examples,
         time_plan=tuple(Window(role=window.role, cut=window.cut, end=window.end) for window in build.plan.windows()),
         training=read_training_run(release / layout.ENCODER_DIR),

@@ -9,9 +9,18 @@ from typing import NamedTuple
 import jinja2
 
 from flows import charts
+from flows.group_charts import exposure_dots, group_dots
 from flows.heatmap import heat_map
-from flows.report import REPORT_HTML, REPORT_JSON, Figure, Report
-from flows.words import format_bytes, format_day, format_figure, format_interval, format_seconds, format_signed
+from flows.report import REPORT_HTML, REPORT_JSON, AuditReport, Figure, GroupComparison, Report
+from flows.words import (
+    format_bytes,
+    format_day,
+    format_figure,
+    format_interval,
+    format_seconds,
+    format_signed,
+    metric_name,
+)
 from infra.files import write_atomic
 from retrieval.encoder.relatedness.report import RelatednessReport
 
@@ -51,7 +60,7 @@ def render_page(report: Report) -> str:
     )
     environment.filters |= {
         "figure": format_figure, "interval": format_interval, "signed": format_signed, "duration": format_seconds,
-        "size": format_bytes, "day": format_day, "best": best_value,
+        "size": format_bytes, "day": format_day, "best": best_value, "metric": metric_name,
     }  # fmt: skip
     by_task = {name: [row for row in report.tasks if row.task == name] for name in report.task_names}
     svg = {
@@ -62,6 +71,8 @@ def render_page(report: Report) -> str:
         "training": charts.training_curves(report.training) if report.training else None,
         "relatedness": _relatedness(report.relatedness) if report.relatedness else [],
         "stages": charts.stage_bars(report.stages) if report.stages else None,
+        "audit": _audited(report.audit) if report.audit else [],
+        "exposure": [exposure_dots(table) for table in report.audit.exposure] if report.audit else [],
     }
     plan = [
         {"window": window, "left": left, "width": width}
@@ -74,6 +85,26 @@ def best_value(figures: Iterable[Figure | None], lowest: bool = False) -> float 
     """Return the best value of a column, to set it in bold; None when all are undefined."""
     values = [figure.value for figure in figures if figure is not None]
     return (min if lowest else max)(values, default=None)
+
+
+class AuditCard(NamedTuple):
+    """The metrics of one task, or of the shipped order, by one column: they share their groups."""
+
+    title: str
+    metrics: list[GroupComparison]
+    drawings: list[str]
+
+
+def _audited(audit: AuditReport) -> list[AuditCard]:
+    """Return a card for each task and column of the users."""
+    cards: dict[tuple[str, str | None], list[GroupComparison]] = {}
+    for row in audit.comparisons:
+        if row.on == "user":
+            cards.setdefault((row.column, row.task), []).append(row)
+    return [
+        AuditCard(f"{task or 'shipped order'}, by {column}", rows, [group_dots(row, audit.k) for row in rows])
+        for (column, task), rows in cards.items()
+    ]
 
 
 def _relatedness(found: RelatednessReport) -> list[tuple[str, str]]:

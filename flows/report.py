@@ -12,6 +12,7 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, FiniteFloat, NonNegativeInt, model_validator
 
+from retrieval.encoder.labels.report import FewLabelsReport
 from retrieval.encoder.relatedness.report import RelatednessReport
 
 REPORT_JSON: Final = "report.json"
@@ -164,6 +165,88 @@ class AblationRow(_Part):
     worth: Figure | None = None
 
 
+AuditMetric = Literal["auc", "log_loss", "calibration", "selection", "ndcg", "exposure"]
+GroupsOf = Literal["user", "item"]
+
+
+class GroupFigure(_Part):
+    """One group's figure.
+
+    Attributes:
+        group: the column's value.
+        size: users (items) of the group that take part.
+        mark: why it doesn't count for the gap: it is small, or has no value of the column; None where it counts.
+        figure: of the metric; None where it is undefined.
+    """
+
+    group: str
+    size: NonNegativeInt
+    mark: Literal["small", "no value"] | None = None
+    figure: Figure | None
+
+
+class GroupComparison(_Part):
+    """One metric by group: observed differences, of which nothing here tells the cause.
+
+    Attributes:
+        task: whose served probabilities; None for what is of the shipped order.
+        on: whose column tells the groups.
+        column: its name.
+        metric: AUC; log loss in nats; calibration, mean prediction over mean label; selection, the share of a group
+            among whom an action on a user task takes; NDCG of the shipped order; exposure, a group's share of what is
+            shown less its share of what is relevant.
+        groups: in the column's order.
+        highest: the counted group with the largest figure; None without a gap.
+        lowest: that with the smallest.
+        gap: largest minus smallest, with an interval that holds for all pairs of groups at once; None where fewer than
+            two groups count.
+    """
+
+    task: str | None
+    on: GroupsOf
+    column: str
+    metric: AuditMetric
+    groups: tuple[GroupFigure, ...]
+    highest: str | None = None
+    lowest: str | None = None
+    gap: Figure | None = None
+
+
+class ExposureShare(_Part):
+    """A group of items: its share of what users are shown, of what they took in the window, and of the catalogue."""
+
+    group: str
+    items: NonNegativeInt
+    exposure: Figure
+    relevant: Figure
+    catalogue: Figure
+
+
+class ExposureTable(_Part):
+    """Every group of a column of the items."""
+
+    column: str
+    groups: tuple[ExposureShare, ...]
+
+
+class AuditReport(_Part):
+    """Quality by groups of users, exposure by groups of items.
+
+    Attributes:
+        smallest: users (items) from which on a group counts for a gap.
+        selected: share of the users whom an action on a user task takes, the likeliest first.
+        k: places of an order that are seen.
+        comparisons: by column, task and metric.
+        exposure: by column of the items.
+    """
+
+    smallest: int
+    selected: Probability
+    k: int = 10
+    comparisons: tuple[GroupComparison, ...]
+    exposure: tuple[ExposureTable, ...] = ()
+
+
 class IndexRecall(_Part):
     """The index's recall of exact search's top k, and the time of one query."""
 
@@ -212,11 +295,13 @@ class TrainingRun(_Part):
         curves: by step.
         best_step: the step whose weights were kept.
         measure: what the curves' vertical axis is.
+        few_labels: what was done where labels are few.
     """
 
     curves: tuple[Curve, ...]
     best_step: int | None = None
     measure: str = "loss"
+    few_labels: FewLabelsReport | None = None
 
 
 class StageRecord(_Part):
@@ -299,6 +384,7 @@ class Report(_Part):
     rankings: tuple[RankingTable, ...] = ()
     tasks: tuple[TaskScores, ...] = ()
     ablation: tuple[AblationRow, ...] = ()
+    audit: AuditReport | None = None
     examples: tuple[ExampleUser, ...] = ()
     time_plan: tuple[Window, ...] = ()
     training: TrainingRun | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from flows.report import Figure
+from flows.report import AuditMetric, Figure
 
 
 def format_figure(figure: Figure | None, digits: int = 4) -> str:
@@ -22,6 +22,19 @@ def format_interval(figure: Figure | None, digits: int = 4) -> str:
 def format_signed(figure: Figure | None, digits: int = 4) -> str:
     """Return a difference with its sign; the minus is the typographic one."""
     return "–" if figure is None else f"{figure.value:+.{digits}f}".replace("-", "−")
+
+
+def metric_name(metric: AuditMetric, k: int) -> str:
+    """Return what a metric of an audit is called, with the places `k` that an order's metrics read."""
+    names: dict[AuditMetric, str] = {
+        "auc": "AUC",
+        "log_loss": "log loss",
+        "calibration": "calibration",
+        "selection": "selected",
+        "ndcg": f"NDCG@{k}",
+        "exposure": f"exposure@{k} less relevance",
+    }
+    return names[metric]
 
 
 def format_seconds(seconds: float) -> str:

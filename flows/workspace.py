@@ -23,8 +23,10 @@ from features.transforms import FeatureConfig
 from flows.document import DocumentError, parse_document, read_document
 from flows.folder import WorkspaceFolder
 from flows.gate import GateConfig
+from flows.stages.audit import AuditConfig
 from flows.stages.collaborative import CollaborativeConfig
 from flows.stages.data import EligibleConfig
+from flows.tune.config import TuneConfig
 from infra.errors import InvalidInputError, unknown_name
 from ranking.fit import RankingConfig
 from retrieval.encoder.config import EncoderConfig
@@ -49,7 +51,9 @@ class WorkspaceConfig(BaseModel):
         collaborative: ALS and item-kNN.
         candidates: sources and quotas of retrieval.
         ranking: trees, blend, calibration, objectives and rules.
+        audit: which groups of users and items an evaluation compares.
         gate: what a report must show before its release is published.
+        tune: which options of the encoder a search may change.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -67,7 +71,9 @@ class WorkspaceConfig(BaseModel):
     collaborative: CollaborativeConfig = CollaborativeConfig()
     candidates: RetrievalConfig = RetrievalConfig()
     ranking: RankingConfig = RankingConfig()
+    audit: AuditConfig = AuditConfig()
     gate: GateConfig = GateConfig()
+    tune: TuneConfig = TuneConfig()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +99,7 @@ class Workspace(WorkspaceFolder):
         try:
             check_tasks(config.tasks)
             config.ranking.check(config.tasks)
+            config.gate.check_names(config.audit.users, config.audit.items, (task.name for task in config.tasks))
         except InvalidInputError as error:
             raise DocumentError(f"{place.file}: {error}") from error
         return cls(folder=place.folder, config=config)

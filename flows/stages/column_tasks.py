@@ -79,7 +79,7 @@ def column_tasks(
     """
     on_text = [task for task in tasks if task.on == "text"]
     on_rows = [task for task in tasks if task.on in _POSITIONS and isinstance(task.label, ColumnLabel)]
-    train, held = _labelled_parts(on_text, data.tables, plan)
+    train, held = labelled_parts(on_text, data.tables, plan)
     columns = {task.name: LabelColumn.of(task, train) for task in on_text}
     rows: dict[str, tuple[LabelColumn, Bool]] = {}
     for task in on_rows:
@@ -108,12 +108,23 @@ def column_tasks(
     )
 
 
-def _labelled_parts(tasks: Sequence[TaskSpec], tables: Tables, plan: TimePlan) -> tuple[Tables, Tables]:
+def labelled_parts(tasks: Sequence[TaskSpec], tables: Tables, plan: TimePlan) -> tuple[Tables, Tables]:
     """Return the tables with the labelled texts that train, and with those held out."""
-    labels = [LabelColumn.of(task, tables).values.is_not_null() for task in tasks]
-    texts = tables.texts.filter(pl.any_horizontal(labels)) if labels else tables.texts.clear()
-    train, held = split_texts(texts, plan)
+    train, held = split_texts(tables.texts.filter(_labelled(tasks, tables)), plan)
     return replace(tables, texts=train), replace(tables, texts=held)
+
+
+def unlabelled_texts(tasks: Sequence[TaskSpec], tables: Tables, plan: TimePlan) -> list[str]:
+    """Return the texts without a label of any of these tasks, from before the plan's oldest ranker cut."""
+    if not tasks:
+        return []
+    return pl.concat(split_texts(tables.texts.filter(~_labelled(tasks, tables)), plan))[TEXT].to_list()
+
+
+def _labelled(tasks: Sequence[TaskSpec], tables: Tables) -> pl.Expr:
+    """Tell which texts carry a label of any of these tasks."""
+    labels = [LabelColumn.of(task, tables).values.is_not_null() for task in tasks]
+    return pl.any_horizontal(labels) if labels else pl.lit(False)
 
 
 def _text_data(

@@ -14,11 +14,21 @@ import numpy.typing as npt
 from scipy.special import expit
 
 from features.schema import Int32, UserFeatures
-from flows.report import AblationRow, ExampleUser, Figure, IndexRecall, RankingTable, Recommendation, TaskScores
+from flows.report import (
+    AblationRow,
+    AuditReport,
+    ExampleUser,
+    Figure,
+    IndexRecall,
+    RankingTable,
+    Recommendation,
+    TaskScores,
+)
 from flows.stages.ablations import read_ablations
+from flows.stages.audit import AuditConfig, ServedTask, Shown, audit
 from flows.stages.data import Data
-from flows.stages.rank import Scene, scene_rows
-from flows.stages.rankings import held_out, ranking_tables
+from flows.stages.rank import Scene, active_positions, scene_rows
+from flows.stages.rankings import HeldOut, K, full_rankings, held_out
 from flows.stages.task_scores import ablation_rows, task_scores
 from ranking.blend import FAMILIES, BlendInputs
 from ranking.fit import labelled
@@ -49,6 +59,7 @@ class Findings:
     ablation: tuple[AblationRow, ...]
     index: tuple[IndexRecall, ...]
     examples: tuple[ExampleUser, ...]
+    audit: AuditReport | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,13 +72,17 @@ class Window:
     users: Sequence[UserFeatures]
 
 
-def measure(release: Path, window: Window, candidates: int) -> Findings:
+def measure(release: Path, window: Window, candidates: int, groups: AuditConfig) -> Findings:
     """Measure a release on a window.
 
     Args:
         release: its directory.
         window: what happened after the release's as-of time.
         candidates: how many each user gets.
+        groups: to compare.
+
+    Raises:
+        InvalidInputError: a column of `groups` that there isn't, or that makes no groups.
     """
     retriever = Retriever.load(release)
     ranker = Ranker.load(release, retriever)
@@ -77,12 +92,14 @@ def measure(release: Path, window: Window, candidates: int) -> Findings:
     rows = scene_rows(window.data, scene, heads, ranker.tasks, window.horizon, candidates)
     pairs = ranker.models.pair_inputs(rows.features, rows.signals, rows.applies)
     hits = dict(zip(truth.positions.tolist(), truth.relevant, strict=True))
+    rankings = full_rankings(ranker, window.users, truth)
     return Findings(
-        rankings=tuple(ranking_tables(ranker, window.users, truth)),
+        rankings=rankings.tables,
         tasks=tuple(task_table(ranker, rows, pairs)),
         ablation=tuple(_ablation(ranker, rows, pairs, release)),
         index=(index_recall(retriever),),
         examples=tuple(_examples(ranker, window.users, hits)),
+        audit=_audit(ranker, window, groups, rows=rows, pairs=pairs, shown=_shown(ranker, truth, rankings.shipped)),
     )
 
 
@@ -101,6 +118,32 @@ def task_table(ranker: Ranker, rows: CutRows, pairs: BlendInputs) -> list[TaskSc
         for scorer, probabilities in _scorers(task, users.names, users.columns, served).items():
             found.append(task_scores(task, scorer, labels, probabilities, numbers))
     return [row for row in found if row is not None]
+
+
+def _shown(ranker: Ranker, truth: HeldOut, lists: Sequence[Int32]) -> Shown:
+    eligible = ranker.retriever.snapshot.eligible
+    return Shown(users=truth.positions, lists=lists, relevant=truth.relevant, eligible=eligible, k=K)
+
+
+def _audit(
+    ranker: Ranker, window: Window, groups: AuditConfig, *, rows: CutRows, pairs: BlendInputs, shown: Shown
+) -> AuditReport | None:
+    tasks = _served_tasks(ranker, rows, pairs, active_positions(window.users)) if groups.asks else []
+    return audit(groups, window.data.tables.users, window.data.tables.items, tasks, shown)
+
+
+def _served_tasks(ranker: Ranker, rows: CutRows, pairs: BlendInputs, positions: Int32) -> list[ServedTask]:
+    """Return every blended task's probabilities on the rows; `positions` is whom each user row is of, int32 `[u]`."""
+    found = [
+        ServedTask(name=task, on="pair", users=rows.users, labels=labelled(rows, task), probabilities=served)
+        for task, served in ranker.models.probabilities(pairs, rows.applies).items()
+    ]
+    inputs = ranker.models.user_inputs(rows.user_features, rows.user_logits)
+    everyone = dict.fromkeys(ranker.user_tasks, np.ones(len(positions), bool))
+    for task, served in ranker.models.probabilities(inputs, everyone).items():
+        labels = rows.user_labels[task].astype(np.float64)
+        found.append(ServedTask(name=task, on="user", users=positions, labels=labels, probabilities=served))
+    return found
 
 
 def index_recall(retriever: Retriever) -> IndexRecall:

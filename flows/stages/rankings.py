@@ -20,7 +20,7 @@ from retrieval.evaluate import Interval, RankingMetrics, paired_difference, rank
 SHIPPED: Final = "blend (shipped order)"
 DECAYED: Final = "own frequency, 90-day decay"
 _MERGED: Final = "candidates (merged, unranked)"
-_K: Final = 10
+K: Final = 10
 _RETRIEVED: Final = 500
 _SERVED: Final = 200
 
@@ -50,6 +50,19 @@ class _Asked:
 
 
 Lists = dict[str, list[Int32]]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Rankings:
+    """What the full ranking gave.
+
+    Attributes:
+        tables: of all eligible items and of those a user never bought before.
+        shipped: by held-out user, int32 positions of the K best items in the order that the release serves.
+    """
+
+    tables: tuple[RankingTable, ...]
+    shipped: Sequence[Int32]
 
 
 def held_out(data: Data, cut: datetime, horizon: timedelta, eligible: Mask) -> HeldOut:
@@ -83,10 +96,8 @@ def held_out(data: Data, cut: datetime, horizon: timedelta, eligible: Mask) -> H
     )
 
 
-def ranking_tables(
-    ranker: Ranker, users: Sequence[UserFeatures], truth: HeldOut, *, seed: int = 0
-) -> list[RankingTable]:
-    """Return the tables of all eligible items and of those a user never bought before.
+def full_rankings(ranker: Ranker, users: Sequence[UserFeatures], truth: HeldOut, *, seed: int = 0) -> Rankings:
+    """Rank every eligible item for each held-out user, by every scorer.
 
     Args:
         ranker: of the release.
@@ -106,15 +117,14 @@ def ranking_tables(
                 fresh.setdefault(name, []).append(new)
     eligible = int(ranker.retriever.snapshot.eligible.sum())
     with_fresh = [row for row, items in enumerate(truth.fresh) if len(items)]
-    return [
-        _table("All eligible items", every, list(truth.relevant), eligible),
-        _table(
-            "Items the household never bought before",
-            {name: [lists[row] for row in with_fresh] for name, lists in fresh.items()},
-            [truth.fresh[row] for row in with_fresh],
-            eligible,
-        ),
-    ]
+    of_fresh = _table(
+        "Items the household never bought before",
+        {name: [lists[row] for row in with_fresh] for name, lists in fresh.items()},
+        [truth.fresh[row] for row in with_fresh],
+        eligible,
+    )
+    tables = (_table("All eligible items", every, list(truth.relevant), eligible), of_fresh)
+    return Rankings(tables=tables, shipped=every[SHIPPED])
 
 
 def _orders(ranker: Ranker, asked: _Asked, rng: np.random.Generator) -> Iterator[tuple[str, Int32, Int32]]:
@@ -124,15 +134,15 @@ def _orders(ranker: Ranker, asked: _Asked, rng: np.random.Generator) -> Iterator
     unbought = eligible.copy()
     unbought[asked.bought] = False
     for name, scores in _baselines(ranker, asked).items():
-        yield name, top_k(scores, _K, rng=rng, allowed=eligible), top_k(scores, _K, rng=rng, allowed=unbought)
+        yield name, top_k(scores, K, rng=rng, allowed=eligible), top_k(scores, K, rng=rng, allowed=unbought)
     candidates = retriever.candidates(asked.user, _RETRIEVED).candidates.items
     scored = ranker.score(asked.user, candidates)
     served = ranker.order(asked.user, scored, k=_SERVED).items
     for name, values in _stages(ranker, scored.inputs.names, scored.inputs.columns).items():
         order = candidates[np.lexsort((candidates, -values))]
-        yield name, order[:_K], order[unbought[order]][:_K]
-    yield _MERGED, candidates[:_K], candidates[unbought[candidates]][:_K]
-    yield SHIPPED, served[:_K], served[unbought[served]][:_K]
+        yield name, order[:K], order[unbought[order]][:K]
+    yield _MERGED, candidates[:K], candidates[unbought[candidates]][:K]
+    yield SHIPPED, served[:K], served[unbought[served]][:K]
 
 
 def _baselines(ranker: Ranker, asked: _Asked) -> dict[str, Float32]:
@@ -178,21 +188,21 @@ def _stages(ranker: Ranker, names: Sequence[str], columns: Float32) -> Mapping[s
 
 
 def _table(title: str, lists: Lists, relevant: list[Int32], catalogue: int) -> RankingTable:
-    metrics = {name: ranking_metrics(ranked, relevant, k=_K, catalogue=catalogue) for name, ranked in lists.items()}
+    metrics = {name: ranking_metrics(ranked, relevant, k=K, catalogue=catalogue) for name, ranked in lists.items()}
     shipped = metrics[SHIPPED]
     # The strongest baseline first: that is the comparison a reader should meet. The system's own stages follow.
     strongest = sorted(metrics, key=lambda name: (_is_stage(name), -float(metrics[name].ndcg.mean())))
     return RankingTable(
         title=title,
         note=f"{len(relevant):,} households, full ranking over {catalogue:,} items; 95% intervals over households.",
-        k=_K,
+        k=K,
         scorers=tuple(_scorer(name, found, catalogue) for name, found in metrics.items()),
         shipped=SHIPPED,
         differences=tuple(
             PairedDifference(
                 scorer=SHIPPED,
                 baseline=name,
-                metric=f"NDCG@{_K}",
+                metric=f"NDCG@{K}",
                 difference=_figure(paired_difference(shipped.ndcg, metrics[name].ndcg)),
             )
             for name in strongest

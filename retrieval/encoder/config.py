@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from retrieval.encoder.adapt.config import AugmentConfig, KeepConfig, LoraConfig, ResidualConfig, UnfreezeConfig
+from retrieval.encoder.adapt.config import (
+    AugmentConfig,
+    FedmixConfig,
+    KeepConfig,
+    LoraConfig,
+    MetaConfig,
+    ResidualConfig,
+    UnfreezeConfig,
+)
 from retrieval.encoder.balance.config import BalanceConfig
+from retrieval.encoder.labels.config import FewLabelsConfig
 from retrieval.encoder.pretrain.config import PretrainConfig
 from retrieval.encoder.relatedness.config import RelatednessConfig
 from retrieval.encoder.ship.config import ShipConfig
@@ -90,6 +100,39 @@ class WarmupConfig(BaseModel):
     validate_every: int = Field(50, ge=1)
 
 
+class LimitConfig(BaseModel):
+    """A gap between groups of rows that training keeps below a limit, while the task learns.
+
+    Among the weights of a run, those are kept whose held-out losses are lowest, an excess counted by the highest
+    multiplier.
+
+    Attributes:
+        task: whose predictions.
+        on: whose column tells the groups: the task's rows are of these, or pairs with one.
+        column: of the users, items or texts.
+        measure: `rate_gap`, the highest less the lowest mean predicted probability of a group (of a task on pairs, over
+            those that batches sample); `loss_gap`, the same of mean losses over the constant predictor's.
+        limit: that the gap shall not exceed; `balance.lagrangian` says how fast and how far its multiplier rises.
+        rows: labelled rows in the window from which on a group counts.
+        window: batches over which a group's mean is taken.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    task: str
+    on: Kind
+    column: str
+    measure: Literal["rate_gap", "loss_gap"]
+    limit: float = Field(gt=0, allow_inf_nan=False)
+    rows: int = Field(30, ge=1)
+    window: int = Field(50, ge=1)
+
+    @property
+    def name(self) -> str:
+        """How balance, weights and errors call it."""
+        return f"{self.task} {self.measure} by {self.on} {self.column}"
+
+
 class EncoderConfig(BaseModel):
     """The encoder's whole configuration; every number of steps is a count, so that a run repeats on any machine.
 
@@ -125,10 +168,15 @@ class EncoderConfig(BaseModel):
             embeddings that learn, and a step takes twice as long.
         rdrop: weight of the divergence between predictions under two draws of dropout (Liang et al., 2021).
         residual: what one task predicts should tell of another's label on the same row.
-        start: folder of an exported encoder whose backbone, projections and heads of equal tasks training starts from;
+        meta: steps that look for weights from which each task is quickly learnt, in both phases.
+        fedmix: rows mixed with averages of other parties' rows.
+        limits: gaps between groups that training keeps small.
+        start: folder of an exported encoder (a workspace may name its release's, from the workspace's folder on) whose
+            backbone, projections and heads of equal tasks training starts from;
             of `backbone` then only `name` and `sha256` are passed over.
         keep: what holds it to its start.
         pretrain: let the backbone read the items' texts first, without labels; None leaves that out.
+        few_labels: by task on texts, what is done where its labels are few.
         relatedness: measure how the tasks help each other once training has ended; None leaves that out.
         ship: runtime, number format and size of what is served; None serves all of it by ONNX Runtime in float32.
     """
@@ -169,9 +217,13 @@ class EncoderConfig(BaseModel):
     fgm: float = Field(0.0, ge=0)
     rdrop: float = Field(0.0, ge=0)
     residual: ResidualConfig | None = None
+    meta: MetaConfig | None = None
+    fedmix: FedmixConfig | None = None
+    limits: tuple[LimitConfig, ...] = ()
     start: Path | None = None
     keep: KeepConfig = KeepConfig()
     pretrain: PretrainConfig | None = None
+    few_labels: dict[str, FewLabelsConfig] = Field(default_factory=dict)
     relatedness: RelatednessConfig | None = None
     ship: ShipConfig | None = None
 
@@ -195,3 +247,53 @@ class EncoderConfig(BaseModel):
         if self.balance.level == "lora" and self.lora is None:
             raise ValueError("balance.level: expected lora, at whose parameters this level looks, found none")
         return self
+
+    @model_validator(mode="after")
+    def _few_labels_have_a_backbone(self) -> Self:
+        """Refuse beside a start what reads or changes the backbone that the start's own would take the place of."""
+        for name, own in self.few_labels.items() if self.start is not None else ():
+            for line, option in (("prompt", own.prompt), ("warm_up", own.warm_up)):
+                if option is not None:
+                    raise ValueError(
+                        f"few_labels.{name}.{line}: expected no start, whose backbone would be trained, found both"
+                    )
+        return self
+
+    @model_validator(mode="after")
+    def _meta_and_fedmix_stand_alone(self) -> Self:
+        """Refuse what looks across the tasks of a batch beside episodes of one task, and two ways of mixing rows."""
+        across = {"residual": self.residual, "limits": self.limits, "keep.kl": self.keep.kl}
+        if self.meta is not None and self.balance.method != "static":
+            raise ValueError(
+                f"meta: expected balance.method static, whose importances weigh episodes, found {self.balance.method}"
+            )
+        for name, option in across.items():
+            if self.meta is not None and option:
+                raise ValueError(f"meta: expected no {name}, whose terms are of no single task, found both")
+        for name, weight in (("augment.mixup", self.augment.mixup), ("rdrop", self.rdrop)):
+            if self.fedmix is not None and weight:
+                raise ValueError(f"fedmix: expected no {name}, which looks at the same rows in its own way, found both")
+        return self
+
+    @model_validator(mode="after")
+    def _limits_can_be_kept(self) -> Self:
+        """Refuse limits beside a balance that has no multipliers, and two of one name."""
+        method, names = self.balance.method, [limit.name for limit in self.limits]
+        if names and method not in ("static", "lagrangian"):
+            raise ValueError(f"limits: expected balance.method static or lagrangian, found {method}")
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"limits: expected each gap once, found twice: {', '.join(twice)}")
+        return self
+
+    @property
+    def group_columns(self) -> Mapping[str, tuple[str, ...]]:
+        """Columns of users, items and texts whose groups training data must carry, by kind."""
+        kinds: tuple[Kind, ...] = ("user", "item", "text")
+        read = [(limit.on, limit.column) for limit in self.limits]
+        if self.fedmix is not None:
+            read.append((self.fedmix.party.on, self.fedmix.party.column))
+        if self.meta is not None and self.meta.domains is not None:
+            read.append((self.meta.domains.on, self.meta.domains.column))
+        found = {kind: dict.fromkeys(column for on, column in read if on == kind) for kind in kinds}
+        return {kind: tuple(columns) for kind, columns in found.items() if columns}

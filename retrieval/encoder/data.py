@@ -135,6 +135,7 @@ class TrainingData:
         validation: the cut held out in time, for early stopping; None where there are no cuts.
         texts: training texts.
         validation_texts: those held out.
+        unlabelled: texts without any label, from before every label of a later stage.
         test: a cut after the others on which studies compare runs; no training reads it.
         test_texts: the same of texts.
         item_groups: by column of the items int32 `[n_items]` code of its value; -1 where it has none.
@@ -147,6 +148,7 @@ class TrainingData:
     validation: CutData | None = None
     texts: TextData = TextData()
     validation_texts: TextData = TextData()
+    unlabelled: Sequence[str] = ()
     test: CutData | None = None
     test_texts: TextData = TextData()
     item_groups: Mapping[str, Int32] = field(default_factory=dict)

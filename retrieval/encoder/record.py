@@ -10,7 +10,8 @@ from typing import TypeVar
 import structlog
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn, no_grad
-from torch.utils.tensorboard import SummaryWriter
+
+from retrieval.encoder.tracking import Tracking
 
 log = structlog.get_logger(__name__)
 
@@ -74,17 +75,22 @@ class TaskStops:
         self.stopped: set[str] = set()
         self._best: dict[str, Best] = {}
 
-    def update(self, validation: Validation, heads: nn.ModuleDict) -> None:
-        """Note a validation; heads of tasks whose patience has run out get their best weights back."""
+    def update(self, validation: Validation, own: Mapping[str, nn.Module]) -> None:
+        """Note a validation; what belongs to a task whose patience has run out gets its best weights back."""
         for name, loss in validation.losses.items():
             if name in self.stopped:
                 continue
             best = self._best.setdefault(name, Best())
-            best.offer(Validation(phase=validation.phase, step=validation.step, losses={}, mean=loss), heads[name])
+            best.offer(Validation(phase=validation.phase, step=validation.step, losses={}, mean=loss), own[name])
             if best.misses >= self.patience:
-                best.restore(heads[name])
+                best.restore(own[name])
                 self.stopped.add(name)
                 log.info("encoder_task_stopped", task=name, phase=validation.phase, step=validation.step)
+
+    @property
+    def over(self) -> bool:
+        """Whether all tasks have stopped that validations speak of: nothing is left to learn in this phase."""
+        return bool(self._best) and self.stopped >= self._best.keys()
 
     def restart(self) -> None:
         """Let every task learn again, as a new phase does."""
@@ -93,29 +99,47 @@ class TaskStops:
 
 
 class Record:
-    """History of a run, written to TensorBoard and the log as it grows.
+    """History of a run, told to the trackers and the log as it grows.
 
     Args:
-        writer: of TensorBoard.
+        tracking: where its figures go.
         weights: each task's share in the mean; one that is left out counts 1.
+        offset: steps that fine-tuning follows, so that the trackers' steps count through both phases.
     """
 
-    def __init__(self, writer: SummaryWriter, weights: Mapping[str, float]) -> None:
-        self.writer, self.weights = writer, weights
+    def __init__(self, tracking: Tracking, weights: Mapping[str, float], *, offset: int) -> None:
+        self.tracking, self.weights, self.offset = tracking, weights, offset
         self.history: list[Validation] = []
 
-    def add(self, phase: str, step: int, losses: dict[str, float], *, overall_step: int) -> Validation:
-        """Append a validation of losses over their baselines; `overall_step` counts through all phases."""
+    def add(self, phase: str, step: int, losses: dict[str, float], balance: Mapping[str, float]) -> Validation:
+        """Append a validation.
+
+        Args:
+            phase: `warmup` or `finetune`.
+            step: of that phase.
+            losses: by task, over its constant predictor's.
+            balance: by task, the balancer's multiplier of its raw loss now.
+        """
         weights = {name: self.weights.get(name, 1.0) for name in losses}
         mean = sum(weights[name] * loss for name, loss in losses.items()) / max(sum(weights.values()), 1e-9)
         validation = Validation(phase=phase, step=step, losses=losses, mean=mean)
         self.history.append(validation)
-        self.writer.add_scalar("validation/mean", mean, overall_step)
-        for name, loss in losses.items():
-            self.writer.add_scalar(f"validation/{name}", loss, overall_step)
+        figures = {"validation/mean": mean} | {f"validation/{name}": loss for name, loss in losses.items()}
+        figures |= {f"balance/{name}": weight for name, weight in balance.items()}
+        self.tracking.scalars(figures, self._overall(validation))
         rounded = {name: round(loss, 4) for name, loss in losses.items()}
         log.info("encoder_validated", phase=phase, step=step, mean=round(mean, 4), losses=rounded)
         return validation
+
+    def finish(self, best: Validation, steps: int, seconds: Mapping[str, float]) -> None:
+        """Tell how the run ended: its best validation, the fine-tuning steps done, and the wall time of each phase."""
+        times = {f"seconds/{phase}": value for phase, value in seconds.items()}
+        self.tracking.summary({"best/step": self._overall(best), "best/mean": best.mean, "steps": steps} | times)
+        rounded = {phase: round(value, 1) for phase, value in seconds.items()}
+        log.info("encoder_trained", steps=steps, loss=round(best.mean, 4), seconds=rounded)
+
+    def _overall(self, validation: Validation) -> int:
+        return validation.step + (self.offset if validation.phase == "finetune" else 0)
 
 
 class Bar(AbstractContextManager["Bar"]):

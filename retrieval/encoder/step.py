@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -89,8 +89,8 @@ def read_features(model: MultiTaskEncoder, batch: Batch, states: TextStates, *, 
         pooled = functional.dropout(pooled, dropout)
     places = {view: _places(texts, rows, pooled.device) for view, rows in batch.views.items() if len(rows)}
     own: dict[View, Tensor] = {view: pooled[place] for view, place in places.items()}
-    return Features(
-        vectors=model.view_vectors(own),
+    return replace(
+        model.features(own),
         tokens=None if states.tokens is None else states.tokens.float(),
         starts=states.starts[places["text"]] if states.starts is not None and "text" in places else None,
     )
@@ -123,6 +123,38 @@ class Plain:
         return Look(losses=self.model.losses(batch, features, tasks), features=features.tensors(), states=states)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Descent:
+    """From gradients to weights.
+
+    Attributes:
+        model: what learns.
+        optimizer: of everything that learns; it passes over a parameter without a gradient.
+        clip: limit of the gradient's norm.
+        penalties: added to the gradients.
+    """
+
+    model: MultiTaskEncoder
+    optimizer: Optimizer
+    clip: float
+    penalties: Sequence[Penalty] = ()
+
+    def __call__(self, tasks: Sequence[EncoderTask]) -> None:
+        """Let the weights follow their gradients; heads of other tasks than these stay where they are.
+
+        A parent that has stopped is such a task: its child's loss goes through its head, and would move it from its
+        best weights.
+        """
+        learning = {task.name for task in tasks}
+        for name, own in self.model.own.items():
+            if name not in learning:
+                own.zero_grad(set_to_none=True)
+        for penalty in self.penalties:
+            penalty.add_gradients()
+        nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
+        self.optimizer.step()
+
+
 class Stepper:
     """Steps of one phase.
 
@@ -143,24 +175,21 @@ class Stepper:
         objective: Objective | None = None, penalties: Sequence[Penalty] = (), lora: Sequence[nn.Parameter] = (),
         own: Sequence[nn.Parameter] = (),
     ) -> None:  # fmt: skip
-        self.model, self.balance, self.optimizer, self.clip = model, balance, optimizer, clip
+        self.model, self.balance = model, balance
+        self.descent = Descent(model=model, optimizer=optimizer, clip=clip, penalties=penalties)
         self.objective = objective or Plain(model)
-        self.penalties = penalties
         projections, heads = list(model.projections.parameters()), [*model.heads.parameters(), *own]
         self.shared: list[nn.Parameter] = list(lora) or [*model.backbone.parameters(), *projections]
         self.heads: list[nn.Parameter] = [*projections, *heads] if lora else heads
 
     def __call__(self, batch: Batch, source: TextSource, tasks: Sequence[EncoderTask]) -> None:
-        """Take one step on the losses of these tasks; a batch without any of their labels changes nothing."""
+        """Take one step on the losses of these tasks, which moves their heads alone; without a loss nothing changes."""
         look = self.objective(batch, source, tasks)
         if not look.losses:
             return
-        self.optimizer.zero_grad(set_to_none=True)
+        self.descent.optimizer.zero_grad(set_to_none=True)
         self.balance.backward(look.losses, features=look.features, shared=self.shared, heads=self.heads)
-        for penalty in self.penalties:
-            penalty.add_gradients()
-        nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
-        self.optimizer.step()
+        self.descent(tasks)
         if self.balance.needs_losses_after_step:
             with torch.no_grad():
                 after = self.objective(batch, source, tasks).losses

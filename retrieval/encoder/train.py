@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import structlog
 import torch
-from torch.utils.tensorboard import SummaryWriter
 
+from infra.settings import TrackerName
+from retrieval.encoder.adapt.limits import balance_with_limits
 from retrieval.encoder.adapt.make import Adaptation, replay_data, training_batches
 from retrieval.encoder.adapt.unfreeze import Unfreezing
-from retrieval.encoder.balance.make import TaskLoss, make_balance
 from retrieval.encoder.config import EncoderConfig
 from retrieval.encoder.constants import evidence, start_heads
 from retrieval.encoder.data import EncoderTask, TrainingData
+from retrieval.encoder.labels.class_names import start_class_names
 from retrieval.encoder.model import MultiTaskEncoder
 from retrieval.encoder.optimise import autocast, deterministic, warmup_cosine
 from retrieval.encoder.packed import FrozenTexts, TextStates
@@ -26,6 +27,7 @@ from retrieval.encoder.record import Bar, Best, Record, TaskStops, Validation
 from retrieval.encoder.state_store import Memory
 from retrieval.encoder.step import TextSource, batch_features
 from retrieval.encoder.tokens import Int64
+from retrieval.encoder.tracking import Tracking, flattened, open_trackers
 
 log = structlog.get_logger(__name__)
 
@@ -42,7 +44,7 @@ class TrainResult:
         model: the best weights by validation, in evaluation mode.
         config: as trained with.
         baselines: by task, the loss of its best constant prediction on training batches.
-        weights: by task, the balancer's multiplier of its raw loss at the end.
+        weights: by task, and by limit, the balancer's multiplier of its raw loss at the end.
         history: validations in order.
         best: the one whose weights were kept.
         seconds: wall time of each phase.
@@ -69,6 +71,8 @@ def train(
     progress: bool = True,
     replay: TrainingData | None = None,
     memory: Memory | None = None,
+    trackers: Sequence[TrackerName] = ("tensorboard",),
+    run: str = "encoder",
 ) -> TrainResult:
     """Train the encoder.
 
@@ -82,6 +86,8 @@ def train(
         progress: show a bar where the terminal is one; log lines are written in any case.
         replay: data that `config.start` was trained on, or some of it; read where `config.keep` asks for it.
         memory: of a study whose runs share their texts; None computes everything anew.
+        trackers: where the run's figures go besides the log; see `tracking`.
+        run: what it is called there.
 
     Returns:
         The model with the weights that were best on the validation cut, and its history; `export.export` writes it.
@@ -90,23 +96,25 @@ def train(
         BackboneError: no such backbone.
         AdaptError: an option that the backbone, the start or the data contradicts.
         EncoderFilesError: no encoder to start from.
+        TrackerNotInstalledError: a tracker's package is missing.
     """
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
     out.mkdir(parents=True, exist_ok=True)
-    with deterministic(), SummaryWriter(str(out / "tensorboard")) as writer, Bar(shown=progress) as bar:
-        return _Training(data, replay_data(data.tasks, replay, config.keep), config, writer, bar, memory).run()
+    with deterministic(), open_trackers(trackers, folder=out, run=run) as tracking, Bar(shown=progress) as bar:
+        tracking.parameters(flattened(config))
+        return _Training(data, replay_data(data.tasks, replay, config.keep), config, tracking, bar, memory).run()
 
 
 class _Training:
     """One run's state."""
 
     def __init__(
-        self, data: TrainingData, replay: TrainingData | None, config: EncoderConfig, writer: SummaryWriter, bar: Bar,
+        self, data: TrainingData, replay: TrainingData | None, config: EncoderConfig, tracking: Tracking, bar: Bar,
         memory: Memory | None,
     ) -> None:  # fmt: skip
-        self.data, self.replay, self.config, self.writer, self.bar = data, replay, config, writer, bar
+        self.data, self.replay, self.config, self.tracking, self.bar = data, replay, config, tracking, bar
         self.memory = memory
         self.rng = np.random.default_rng(config.seed)
         self.best = Best()
@@ -128,8 +136,7 @@ class _Training:
         self.best.restore(self.model)
         self.adaptation.finish()
         assert self.best.validation is not None
-        rounded = {name: round(value, 1) for name, value in seconds.items()}
-        log.info("encoder_trained", steps=self.steps, loss=round(self.best.validation.mean, 4), seconds=rounded)
+        self.record.finish(self.best.validation, self.steps, seconds)
         return TrainResult(
             model=self.model.eval(),
             config=self.config,
@@ -155,24 +162,16 @@ class _Training:
         sample = [batcher(fixed) for _ in range(config.baseline_batches)]
         self.baselines = start_heads(self.model, sample)
         self.adaptation = Adaptation(self.prepared, config, self.baselines)
-        counts = evidence(tasks, sample)
-        self.balance = make_balance(
-            config.balance,
-            {
-                task.name: TaskLoss(
-                    kind="regression" if task.kind == "regression" else "classification",
-                    baseline=self.baselines[task.name],
-                    count=int(counts[task.name]),
-                )
-                for task in tasks
-            },
-        )
+        start_class_names(self.model, config, self.adaptation.kept)
+        self.balance = balance_with_limits(config, tasks, self.baselines, evidence(tasks, sample))
+        importance = config.balance.for_tasks({task.name: task.kind for task in tasks}).weights
         self.record = Record(
-            self.writer,
+            self.tracking,
             {
-                name: config.balance.weights.get(name, 1.0) * n / (n + EVIDENCE)
+                name: importance.get(name, 1.0) * n / (n + EVIDENCE)
                 for name, n in evidence(tasks, self.held_out).items()
             },
+            offset=config.warmup.steps,
         )
         if not config.warmup.steps:
             self._validate("finetune", 0, self.pooler)
@@ -183,14 +182,18 @@ class _Training:
         batcher = self.prepared.batcher(warmup.batch, newest=warmup.cuts)
         batches = training_batches(batcher, self.prepared, self.config, newest=warmup.cuts)
         frozen = self._embed(np.unique(np.concatenate([batches.reachable, *(held.texts for held in self.held_out)])))
-        step_on = self.adaptation.stepper(self.balance, warmup.learning_rate, layers=False)
-        schedule = warmup_cosine(step_on.optimizer, warmup.steps, self.config.lr_warmup)
+        step_on = self.adaptation.stepper(
+            self.balance, warmup.learning_rate, layers=False, draw=lambda: batches(self.rng)
+        )
+        schedule = warmup_cosine(step_on.descent.optimizer, warmup.steps, self.config.lr_warmup)
         self._validate("warmup", 0, frozen)
         for step in self.bar.track("encoder: heads", range(1, warmup.steps + 1)):
             step_on(batches(self.rng), frozen, self._learning)
             schedule.step()
             if step % warmup.validate_every == 0 or step == warmup.steps:
                 self._validate("warmup", step, frozen)
+                if self.stops.over:
+                    break
         self.best.restore(self.model)
         self.stops.restart()
 
@@ -213,14 +216,16 @@ class _Training:
         return FrozenTexts(texts, TextStates(pooled=pooled), len(self.pooler.table.lengths))
 
     def _fine_tune(self) -> None:
-        """Train the top layers, projections and heads together, until the steps or the patience end."""
+        """Train the top layers, projections and heads together, until the steps, the patience or the tasks end."""
         config = self.config
         if any(task.kind == "token_tags" for task in self.data.tasks) and config.warmup.steps:
             # Heads on tokens begin only now, so the warm-up's mean is no measure for what follows.
             self.best = Best()
             self._validate("finetune", 0, self.pooler)
-        step_on = self.adaptation.stepper(self.balance, config.head_learning_rate, layers=True)
-        schedule = warmup_cosine(step_on.optimizer, config.steps, config.lr_warmup)
+        step_on = self.adaptation.stepper(
+            self.balance, config.head_learning_rate, layers=True, draw=lambda: self.batches(self.rng)
+        )
+        schedule = warmup_cosine(step_on.descent.optimizer, config.steps, config.lr_warmup)
         unfreezing = self.adaptation.unfreezing()
         for step in self.bar.track("encoder: fine-tuning", range(1, config.steps + 1)):
             if unfreezing is not None:
@@ -230,7 +235,7 @@ class _Training:
             self.steps = step
             if step % config.validate_every == 0 or step == config.steps:
                 self._validate("finetune", step, self.pooler)
-                if self.best.misses >= config.patience:
+                if self.best.misses >= config.patience or self.stops.over:
                     break
 
     def _open(self, unfreezing: Unfreezing, step: int) -> None:
@@ -249,11 +254,14 @@ class _Training:
         tagged = np.isin(texts, np.concatenate([batch.tagged for batch in self.held_out]))
         with autocast(self.prepared.device):
             known = FrozenTexts(texts, source.states(texts, tagged), len(self.pooler.table.lengths))
+        limits = self.adaptation.held_out_limits()
         for batch in self.held_out:
-            for name, loss in self.model.losses(batch, batch_features(self.model, batch, known)).items():
+            features = batch_features(self.model, batch, known)
+            limits.look(batch, features)
+            for name, loss in self.model.losses(batch, features).items():
                 totals.setdefault(name, []).append(float(loss) / max(self.baselines[name], 1e-6))
-        losses = {name: sum(values) / len(values) for name, values in totals.items()}
-        overall = step + (self.config.warmup.steps if phase == "finetune" else 0)
-        validation = self.record.add(phase, step, losses, overall_step=overall)
-        self.stops.update(validation, self.model.heads)
+        costs = limits.costs()
+        losses = {name: sum(values) / len(values) + costs.get(name, 0.0) for name, values in totals.items()}
+        validation = self.record.add(phase, step, losses, self.balance.weights())
+        self.stops.update(validation, self.model.own)
         self.best.offer(validation, self.model)

@@ -91,7 +91,9 @@ def run_trial(
     chosen = with_parents(data.tasks, names)
     began = time.perf_counter()
     with TemporaryDirectory(prefix="trial-") as folder:
-        result = train(replace(data, tasks=chosen), config, out=Path(folder), progress=progress, memory=memory)
+        result = train(
+            replace(data, tasks=chosen), config, out=Path(folder), progress=progress, memory=memory, trackers=()
+        )
     seconds = time.perf_counter() - began
     return Trial(
         tasks=tuple(task.name for task in chosen),

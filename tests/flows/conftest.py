@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Literal
 
 import pytest
 
 from flows.report import (
     AblationRow,
+    AuditMetric,
+    AuditReport,
     Curve,
     DataSummary,
     ExampleUser,
+    ExposureShare,
+    ExposureTable,
     Figure,
+    GroupComparison,
+    GroupFigure,
     IndexRecall,
     NextCommand,
     PairedDifference,
@@ -103,6 +110,58 @@ def task(name: str, scorer_name: str, rate: float, shift: float) -> TaskScores:
     )
 
 
+def audit_report() -> AuditReport:
+    """Churn and NDCG by age, the oldest a small group; exposure by brand."""
+
+    def by_age(
+        task_name: str | None, metric: AuditMetric, values: tuple[float | None, ...], gap: Figure | None
+    ) -> GroupComparison:
+        names, sizes = ("25-34", "35-44", "65+", "(no value)"), (144, 202, 11, 1600)
+        marks: tuple[Literal["small", "no value"] | None, ...] = (None, None, "small", "no value")
+        figures = [
+            None if value is None else figure(value, 0.02, size) for value, size in zip(values, sizes, strict=True)
+        ]
+        return GroupComparison(
+            task=task_name, on="user", column="age", metric=metric,
+            groups=tuple(
+                GroupFigure(group=name, size=size, mark=mark, figure=found)
+                for name, size, mark, found in zip(names, sizes, marks, figures, strict=True)
+            ),
+            highest="35-44" if gap else None, lowest="25-34" if gap else None, gap=gap,
+        )  # fmt: skip
+
+    shares = ((0.71, 0.66, 0.8), (0.29, 0.34, 0.2))
+    return AuditReport(
+        smallest=30,
+        selected=0.1,
+        comparisons=(
+            by_age("churn", "auc", (0.7, 0.78, None, 0.75), figure(0.08, 0.03, 346)),
+            by_age("churn", "selection", (0.08, 0.11, 0.2, 0.1), None),
+            by_age(None, "ndcg", (0.4, 0.42, 0.41, 0.43), Figure(value=0.02, low=0.0, high=0.05, n=346)),
+            GroupComparison(
+                task=None, on="item", column="brand", metric="exposure",
+                groups=(
+                    GroupFigure(group="National", size=19584, figure=figure(0.05, 0.01)),
+                    GroupFigure(group="Private", size=4896, figure=figure(-0.05, 0.01)),
+                ),
+                highest="National", lowest="Private", gap=figure(0.1, 0.02),
+            ),
+        ),
+        exposure=(
+            ExposureTable(
+                column="brand",
+                groups=tuple(
+                    ExposureShare(
+                        group=name, items=round(24480 * catalogue), exposure=figure(shown, 0.01),
+                        relevant=figure(took, 0.01), catalogue=Figure(value=catalogue, n=24480),
+                    )
+                    for name, (shown, took, catalogue) in zip(("National", "Private"), shares, strict=True)
+                ),
+            ),
+        ),
+    )  # fmt: skip
+
+
 @pytest.fixture(scope="session")
 def sample_report() -> Report:
     tasks = [
@@ -155,6 +214,7 @@ def sample_report() -> Report:
             )
             for family, cost in (("encoder heads", 0.0011), ("collaborative", 0.0003), ("GBDT", 0.002))
         ),
+        audit=audit_report(),
         examples=tuple(
             ExampleUser(
                 user_id=user,

@@ -62,11 +62,15 @@ def test_every_section_is_printed(sample_report: Report) -> None:
     text = out.getvalue()
     for heading in (
         "Ranking, all eligible items", "Ranking, never bought before", "Tasks, held-out rows", "log loss",
+        "Groups, observed differences",
         "Index against exact search", "What was known when", "Data at the door", "User 1228", "Stages", "Try next",
     ):  # fmt: skip
         assert heading in text
     assert "0.4203 0.4113 to 0.4293" in text
     assert "+0.0145 0.0096 to 0.0194" in text
+    assert re.search(r"churn, age +AUC +25-34 0.700 +35-44 0.780 +0.080 0.050 to 0.110", text)
+    assert re.search(r"churn, age +selected +– +– +–", text)
+    assert re.search(r"items, brand +exposure@10 less relevance +Private -0.050 +National 0.050 +0.100", text)
     assert "<b>BREAD</b> & rolls ✓ bought" in text
     assert "12,043" in text
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-import pytest
+from typing import Any
 
-from flows.gate import GateConfig, GateError
+import pytest
+from pydantic import ValidationError
+
+from flows.gate import GateConfig, GateError, MaxGap
 from flows.report import PairedDifference, Report
+from infra.errors import InvalidInputError
 
 DECAYED = "own frequency, decayed over 90 days"
 
@@ -61,3 +65,62 @@ def test_not_worse_holds_on_every_item_space(sample_report: Report) -> None:
     report = sample_report.model_copy(update={"rankings": (every, new.model_copy(update={"differences": (worse,)}))})
     assert GateConfig(better_than=(DECAYED,)).refusals(report) == []
     assert "never bought before" in GateConfig(not_worse_than=(DECAYED,)).refusals(report)[0]
+
+
+def gaps(**lines: Any) -> GateConfig:
+    return GateConfig(max_gap=(MaxGap.model_validate({"column": "age", **lines}),))
+
+
+def test_a_gap_is_refused_once_its_interval_lies_above_the_limit(sample_report: Report) -> None:
+    """Churn's AUC differs by .08, from .05 to .11; NDCG by .02, from 0 to .05; exposure by .1, from .08 to .12."""
+    churn = {"task": "churn", "metric": "auc"}
+    assert gaps(**churn, limit=0.05).refusals(sample_report) == []
+    (reason,) = gaps(**churn, limit=0.049).refusals(sample_report)
+    assert reason == (
+        "task churn, auc by user age: expected an observed difference of at most 0.049, found 0.0800 between 35-44 and "
+        "25-34, with interval 0.0500 to 0.1100 above it"
+    )
+    brand = {"on": "item", "column": "brand", "metric": "exposure"}
+    assert gaps(**brand, limit=0.09).refusals(sample_report) == []
+    assert "exposure by item brand" in gaps(**brand, limit=0.07).refusals(sample_report)[0]
+
+
+def test_a_strict_limit_refuses_what_is_not_shown_to_be_below_it(sample_report: Report) -> None:
+    assert gaps(metric="ndcg", limit=0.04).refusals(sample_report) == []
+    (reason,) = gaps(metric="ndcg", limit=0.04, strict=True).refusals(sample_report)
+    assert "shown by its whole interval (strict), found 0.0200 between 35-44 and 25-34" in reason
+    assert gaps(metric="ndcg", limit=0.05, strict=True).refusals(sample_report) == []
+
+
+def test_a_gap_that_the_report_lacks_is_refused(sample_report: Report) -> None:
+    bare = sample_report.model_copy(update={"audit": None})
+    limit = gaps(task="churn", metric="auc", limit=1)
+    assert limit.asks
+    assert limit.refusals(bare)[0].endswith("found none in the report")
+    assert (
+        gaps(task="churn", metric="log_loss", limit=1).refusals(sample_report)[0].endswith("found none in the report")
+    )
+    assert "fewer than two groups" in gaps(task="churn", metric="selection", limit=1).refusals(sample_report)[0]
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ({"metric": "ndcg", "task": "churn"}, "expected no task for metric ndcg, found churn"),
+        ({"metric": "auc"}, "expected a task for metric auc, found None"),
+        ({"metric": "exposure"}, "expected on: item for metric exposure, found user"),
+        ({"metric": "auc", "task": "churn", "on": "item"}, "expected on: user for metric auc, found item"),
+    ],
+)
+def test_a_limit_of_what_is_never_measured_is_no_limit(lines: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        gaps(limit=0.1, **lines)
+
+
+def test_a_limit_names_what_the_workspace_compares() -> None:
+    gate = gaps(task="churn", metric="auc", limit=0.1)
+    gate.check_names(["age"], [], ["churn"])
+    with pytest.raises(InvalidInputError, match=r"audit.users: unknown column 'age'.*known: income"):
+        gate.check_names(["income"], ["age"], ["churn"])
+    with pytest.raises(InvalidInputError, match="unknown task 'churn'"):
+        gate.check_names(["age"], [], ["purchase"])

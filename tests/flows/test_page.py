@@ -88,11 +88,23 @@ def test_page_shows_value_and_interval_of_the_shipped_order(html: str) -> None:
 
 
 def test_every_section_and_plot_is_there(html: str) -> None:
-    sections = "ranking tasks blend examples time retrieval relatedness data stages next"
+    sections = "ranking tasks blend groups examples time retrieval relatedness data stages next"
     for section in sections.split():
         assert f'<section id="{section}">' in html
-    # Two item spaces, four tasks, training, relatedness twice, stages.
-    assert html.count('role="img"') == 2 + 4 + 1 + 2 + 1
+    # Two item spaces, four tasks, three metrics by age, exposure, training, relatedness twice, stages.
+    assert html.count('role="img"') == 2 + 4 + 3 + 1 + 1 + 2 + 1
+
+
+def test_groups_are_shown_small_ones_marked_and_nothing_said_of_causes(html: str) -> None:
+    section = html[html.index('id="groups"') : html.index('id="examples"')]
+    assert "churn, by age" in section
+    assert "shipped order, by age" in section
+    assert section.count('<span class="tag">small</span>') == 2
+    assert "0.0500 to 0.1100" in section  # .08 +- .03, the gap of churn's AUC
+    assert "0.0800 to 0.1200" in section  # .1 +- .02, that of exposure
+    assert "not why" in section
+    # A hollow dot for each small group or users without a value, where the metric is defined.
+    assert section.count("fill-opacity: 0; stroke: var(--series-0)") == 1 + 2 + 2
 
 
 def test_colours_follow_the_page(html: str) -> None:

@@ -38,6 +38,7 @@ def test_shipped_workspace_loads_and_declares_the_tasks(tmp_path: Path) -> None:
         "retrieval", "purchase", "repurchase", "coupon_response", "churn",
     ]  # fmt: skip
     assert loaded.config.time.horizon_days == 28
+    assert loaded.config.audit.users == ("age",)
     assert loaded.file == tmp_path / "new" / "shop" / "polyrank.yaml"
 
 
@@ -81,6 +82,11 @@ def test_missing_file_names_the_way_out(tmp_path: Path) -> None:
         ("gate: {min_ndcg: 2}\n", "gate.min_ndcg: expected less than or equal to 1, found 2"),
         ("ranking: {main_task: purchse}\n", "ranking.main_task: unknown task 'purchse'; did you mean 'purchase'?"),
         ("ranking: {objectives: {objectives: {default: {buy: 1}}}}\n", "unknown task 'buy'"),
+        ("audit: {user: [age]}\n", "audit.user: unknown key 'user'; did you mean 'users'?"),
+        (
+            "audit: {users: [age]}\ngate: {max_gap: [{column: agee, metric: ndcg, limit: 1}]}\n",
+            "gate.max_gap, column of audit.users: unknown column 'agee'; did you mean 'age'?",
+        ),
     ],
 )
 def test_a_wrong_section_is_named(tmp_path: Path, extra: str, expected: str) -> None:

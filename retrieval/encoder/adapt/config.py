@@ -43,6 +43,60 @@ class ResidualConfig(BaseModel):
     pairs: tuple[tuple[str, str], ...] | None = Field(None, min_length=1)
 
 
+class GroupColumn(BaseModel):
+    """A column whose values tell groups of rows.
+
+    Attributes:
+        on: whose column: the users', the items' or the texts'.
+        column: its name.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    on: Literal["user", "item", "text"]
+    column: str
+
+
+class MetaConfig(BaseModel):
+    """First-order meta-learning: a start from which a few steps on one task go far, in place of the best for all.
+
+    Each task, or each domain, is an episode of every step: weights adapt to it by plain gradient descent on some
+    batches, and go back; what the adaptation showed is the step's gradient. A step costs as many passes through the
+    layers that learn as there are episodes, times `steps`, or `steps` + 1 of `fomaml` and `anil`.
+
+    Attributes:
+        method: `reptile` follows the adaptation itself (Nichol et al., 2018); `fomaml` takes the adapted weights'
+            gradient on another batch (Finn et al., 2017); `anil` adapts heads alone (Raghu et al., 2020).
+        steps: of gradient descent in an episode, each on a batch of its own.
+        rate: of these, for losses over their constant predictor's.
+        domains: makes an episode of each group of users, items or texts, with all tasks on them (those on pairs count
+            to users); rows without a value are left out, and every other task stays an episode.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    method: Literal["reptile", "fomaml", "anil"]
+    steps: int = Field(3, ge=1)
+    rate: float = Field(0.01, gt=0)
+    domains: GroupColumn | None = None
+
+
+class FedmixConfig(BaseModel):
+    """Mixup with averages of other parties (Yoon et al., 2021), for binary, multiclass and regression tasks.
+
+    Attributes:
+        party: tells whose a row is; tasks on other rows keep their plain loss.
+        ratio: the average's share in a mixture; the form holds for small ones, 0.05 to 0.2 in the paper.
+        rows: labelled rows of one average; a batch must hold as many of a party for it to take part.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    party: GroupColumn
+    ratio: float = Field(0.1, ge=0, lt=1)
+    rows: int = Field(8, ge=2)
+
+
 class UnfreezeConfig(BaseModel):
     """Gradual unfreezing (Howard and Ruder, 2018): the top layer learns first.
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from retrieval.encoder.adapt.batch_sources import BatchSource, Replayed, Varied
@@ -14,8 +15,12 @@ from retrieval.encoder.adapt.config import KeepConfig
 from retrieval.encoder.adapt.depth import Rated, layer_rates
 from retrieval.encoder.adapt.distil import Distilled, Remembered
 from retrieval.encoder.adapt.errors import AdaptError
+from retrieval.encoder.adapt.fedmix import FedMixed, check_parties
 from retrieval.encoder.adapt.fgm import Adversarial
+from retrieval.encoder.adapt.gaps import GroupGap, check_rows, make_gaps
+from retrieval.encoder.adapt.limits import HeldOutLimits, Limited
 from retrieval.encoder.adapt.lora import Lora, LoraDropout
+from retrieval.encoder.adapt.meta import MetaStepper, check_domains
 from retrieval.encoder.adapt.mixup import Mixup
 from retrieval.encoder.adapt.penalties import L1, ElasticWeights, anchors
 from retrieval.encoder.adapt.rdrop import RDrop
@@ -32,7 +37,7 @@ from retrieval.encoder.data import EncoderTask, TrainingData
 from retrieval.encoder.optimise import make_optimizer
 from retrieval.encoder.packed import TextPooler
 from retrieval.encoder.prepare import Prepared
-from retrieval.encoder.step import Objective, Penalty, Plain, Stepper, batch_features
+from retrieval.encoder.step import Descent, Objective, Penalty, Plain, Stepper, batch_features
 
 
 class Adaptation:
@@ -49,11 +54,15 @@ class Adaptation:
         penalties: of the weights, in every phase.
 
     Raises:
-        AdaptError: an option that the backbone or the start contradicts.
+        AdaptError: an option that the backbone, the start or the data contradicts.
     """
 
     def __init__(self, prepared: Prepared, config: EncoderConfig, baselines: Mapping[str, float]) -> None:
         self.config, self.model, self.baselines = config, prepared.model, baselines
+        if config.fedmix is not None:
+            check_parties(config.fedmix, prepared.placed.data)
+        if config.meta is not None:
+            check_domains(config.meta, prepared.placed.data)
         self.kept = start_from(self.model, config.start) if config.start is not None else ()
         keep = config.keep
         if (keep.kl or keep.ewc) and not self.kept:
@@ -62,19 +71,23 @@ class Adaptation:
         adapters = config.lora if config.steps else None
         self.lora = Lora(self.model.backbone, adapters, config.train_layers) if adapters is not None else None
         self.residual = self._maps(prepared) if config.residual is not None else None
+        self._gaps = self._limits(prepared)
         self.penalties: list[Penalty] = []
         if config.l1:
             self.penalties.append(L1(self.model.parameters(), config.l1))
         if keep.ewc:
             self.penalties.append(self._elastic(prepared))
 
-    def stepper(self, balance: Balance, head_rate: float, *, layers: bool) -> Stepper:
+    def stepper(
+        self, balance: Balance, head_rate: float, *, layers: bool, draw: Callable[[], Batch]
+    ) -> Stepper | MetaStepper:
         """Return what takes the steps of a phase: of projections, heads and balance, and of the layers that learn.
 
         Args:
             balance: of the tasks.
             head_rate: learning rate of all but the layers.
             layers: whether the transformer runs and learns in this phase.
+            draw: another batch, for steps that look at several.
         """
         config, model = self.config, self.model
         maps = [] if self.residual is None else list(self.residual.parameters())
@@ -82,13 +95,20 @@ class Adaptation:
         groups: list[Rated] = [(heads, head_rate)]
         if layers:
             groups += layer_rates(model.backbone, config.learning_rate, config.layer_decay)
+        optimizer = make_optimizer(
+            groups, weight_decay=config.weight_decay, method=config.optimizer, momentum=config.momentum
+        )
+        objective = self._objective(layers=layers)
+        if config.meta is not None:
+            descent = Descent(model=model, optimizer=optimizer, clip=config.clip, penalties=self.penalties)
+            return MetaStepper(balance.scales, descent, config.meta, objective=objective, draw=draw, tokens=layers)
         adapters = self.lora.parameters() if self.lora is not None and config.balance.level == "lora" else []
         return Stepper(
             model,
             balance,
-            make_optimizer(groups, weight_decay=config.weight_decay, method=config.optimizer, momentum=config.momentum),
+            optimizer,
             config.clip,
-            objective=self._objective(layers=layers),
+            objective=objective,
             penalties=self.penalties,
             lora=adapters,
             own=maps,
@@ -98,6 +118,11 @@ class Adaptation:
         """Close all layers that learn but the top one, if they shall open one by one; None if not."""
         config = self.config.unfreeze
         return None if config is None else Unfreezing(self.model.backbone, config.every)
+
+    def held_out_limits(self) -> HeldOutLimits:
+        """Return what holds one validation's rows against the limits."""
+        gaps = [gap.fresh(moving=False) for gap in self._gaps]
+        return HeldOutLimits(self.model, gaps, self.baselines, self.config.balance.lagrangian.ceiling)
 
     def finish(self) -> None:
         """Leave an ordinary model behind."""
@@ -113,6 +138,9 @@ class Adaptation:
         elif config.augment.mixup:
             rng = np.random.default_rng([config.seed, 3])
             objective = Mixup(model, config.dropout, config.augment.mixup, rng)
+        elif config.fedmix is not None:
+            seed = int(np.random.default_rng([config.seed, 7]).integers(2**63))
+            objective = FedMixed(model, config.dropout, config.fedmix, torch.Generator().manual_seed(seed))
         if layers and self.lora is not None and self.lora.dropout:
             objective = LoraDropout(objective, self.lora)
         if layers and config.fgm:
@@ -124,6 +152,8 @@ class Adaptation:
         if self._old is not None:
             old = self._old
             objective = Distilled(objective, model, old.model, old.texts, tasks=self.kept, weight=config.keep.kl)
+        if self._gaps:
+            objective = Limited(objective, model, [gap.fresh(moving=True) for gap in self._gaps])
         return objective
 
     def _maps(self, prepared: Prepared) -> CrossTaskResidual:
@@ -132,6 +162,19 @@ class Adaptation:
         batcher, rng = prepared.batcher(self.config.batch), np.random.default_rng([self.config.seed, 5])
         batches = [batcher(rng) for _ in range(self.config.baseline_batches)]
         return make_residual(self.model.tasks, batches, self.config.residual).to(prepared.device)
+
+    def _limits(self, prepared: Prepared) -> list[GroupGap]:
+        """Return what measures each limit's gap, if batches hold enough rows of its groups."""
+        config, gaps = self.config, make_gaps(self.config.limits, prepared.placed.data)
+        if gaps:
+            sizes, rng = config.batch if config.steps else config.warmup.batch, np.random.default_rng([config.seed, 8])
+            batcher, held_out = prepared.batcher(sizes), prepared.batcher(config.batch, "held_out")
+            check_rows(
+                gaps,
+                [batcher(rng) for _ in range(config.baseline_batches)],
+                [held_out(rng) for _ in range(config.validation_batches)],
+            )
+        return gaps
 
     def _elastic(self, prepared: Prepared) -> ElasticWeights:
         """Anchor what the kept tasks read, by their losses on replay batches."""

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from retrieval.encoder.batch import Batch, PairLabels, RowLabels, View
+from retrieval.encoder.adapt.excerpts import pair_rows, row_view
+from retrieval.encoder.batch import Batch, RowLabels, View
 from retrieval.encoder.data import EncoderTask
 from retrieval.encoder.model import Features, MultiTaskEncoder
 from retrieval.encoder.step import Look, TextSource, batch_states, read_features
@@ -54,33 +55,25 @@ class Mixup:
 
 def mix(features: Features, partners: Mapping[View, Tensor], lam: float) -> Features:
     """Return features whose vectors are mixed with those of their partners, int64 `[rows]` by view, and unit again."""
-    mixed = {
-        view: functional.normalize(lam * rows + (1 - lam) * rows[partners[view].to(rows.device)], dim=1)
-        for view, rows in features.vectors.items()
-        if view in partners
-    }
-    return replace(features, vectors={**features.vectors, **mixed})
+
+    def mixed(vectors: Mapping[View, Tensor]) -> dict[View, Tensor]:
+        return {
+            view: functional.normalize(lam * rows + (1 - lam) * rows[partners[view].to(rows.device)], dim=1)
+            if view in partners
+            else rows
+            for view, rows in vectors.items()
+        }
+
+    return replace(features, vectors=mixed(features.vectors), searched=mixed(features.searched))
 
 
 def exchanged(batch: Batch, partners: Mapping[View, Tensor], tasks: Sequence[EncoderTask]) -> Batch:
     """Return the batch with each row's labels taken from its partner, and without tags."""
-    view_of: dict[str, View] = {
-        task.name: "item_row" if task.on == "item" else "user" if task.on == "pair" else task.on for task in tasks
-    }
-    pairs = {name: _pairs(own, partners[view_of[name]]) for name, own in batch.pairs.items() if name in view_of}
+    view_of = {task.name: row_view(task) for task in tasks}
+    pairs = {name: pair_rows(own, partners[view_of[name]]) for name, own in batch.pairs.items() if name in view_of}
     rows = {
         name: RowLabels(label=own.label[partners[view_of[name]]], present=own.present[partners[view_of[name]]])
         for name, own in batch.rows.items()
         if name in view_of
     }
     return replace(batch, pairs=pairs, rows=rows, tags={})
-
-
-def _pairs(own: PairLabels, partner: Tensor) -> PairLabels:
-    return PairLabels(
-        label=own.label[partner],
-        present=own.present[partner],
-        drawn=own.drawn[partner],
-        excluded=own.excluded[partner],
-        shift=own.shift[partner],
-    )

@@ -37,7 +37,7 @@ def average_groups(
     Args:
         vectors: float `[n, d]`; the averages carry no gradient.
         labels: float `[n, ...]`.
-        parties: int64 `[n]`.
+        parties: int64 `[n]`; -1 for a row of no party, which is in no group.
         rows: of a group, at least 1.
         generator: of the grouping, on the CPU.
 
@@ -45,7 +45,7 @@ def average_groups(
         The averages of every party with a whole group.
     """
     groups: list[Tensor] = []
-    for party in torch.unique(parties).tolist():
+    for party in torch.unique(parties[parties >= 0]).tolist():
         own = torch.nonzero(parties == party).squeeze(1)
         shuffled = own[torch.randperm(len(own), generator=generator).to(own.device)]
         groups.extend(shuffled[: len(own) // rows * rows].view(-1, rows))
@@ -62,11 +62,10 @@ def fedmix(
     averages: Averages,
     ratio: float,
     generator: torch.Generator,
-) -> Tensor | None:
-    """Return the first-order form of mixup between own rows and another party's average.
+) -> Tensor:
+    """Return each row's loss in the first-order form of mixup with another party's average.
 
     With x, y a row, x' and y' the mean vector and label of a group drawn from another party, and lam the ratio, it is
-    the mean over rows of
 
         (1 - lam) L((1 - lam) x, y) + lam L((1 - lam) x, y') + lam dL/dx . x'
 
@@ -78,20 +77,21 @@ def fedmix(
 
     Args:
         loss: of rows.
-        vectors: float `[n, d]`, pooled states; gradients flow into them where they carry any.
+        vectors: float `[n, d]`; gradients flow into them where they carry any.
         labels: float `[n, ...]`, alike in shape to the averages' but for the first axis.
-        parties: int64 `[n]`.
+        parties: int64 `[n]`; -1 for a row of no party.
         averages: of all parties; a row draws among those of the others.
         ratio: lam, in [0, 1]; the paper keeps it at 0.05 to 0.2, because the form holds for small ones.
         generator: of the draws, on the CPU.
 
     Returns:
-        Scalar mean over the rows for which another party has an average; None where there is no such row.
+        `[n]`; the plain loss of a row of no party, and of one for which no other party has an average.
     """
-    other = (parties[:, None] != averages.parties[None, :]).float()
+    other = ((parties[:, None] != averages.parties[None, :]) & (parties[:, None] >= 0)).float()
     paired = other.sum(1) > 0
+    losses = loss(vectors, labels)
     if not bool(paired.any()):
-        return None
+        return losses
     drawn = torch.multinomial(other[paired].cpu(), 1, generator=generator).squeeze(1).to(parties.device)
     scaled = (1 - ratio) * vectors[paired]
     if not scaled.requires_grad:
@@ -99,4 +99,5 @@ def fedmix(
     own = loss(scaled, labels[paired])
     slope = torch.autograd.grad(own.sum(), scaled, create_graph=True)[0]
     along = (slope * averages.vectors[drawn]).sum(1)
-    return ((1 - ratio) * own + ratio * loss(scaled, averages.labels[drawn]) + ratio * along).mean()
+    mixed = (1 - ratio) * own + ratio * loss(scaled, averages.labels[drawn]) + ratio * along
+    return losses.masked_scatter(paired, mixed)

@@ -94,19 +94,6 @@ class CrossTaskResidual(nn.Module):
         return functional.mse_loss(guess, target.labels[both]) / scale.deviation**2
 
 
-def order_penalty(child: Tensor, parent: Tensor) -> Tensor:
-    """Return mean relu(p_child - p_parent): what happens only after its parent can't be likelier.
-
-    Args:
-        child: logits, any shape.
-        parent: logits of the same rows, same shape.
-
-    Returns:
-        Scalar in [0, 1].
-    """
-    return torch.relu(torch.sigmoid(child) - torch.sigmoid(parent)).mean()
-
-
 def _key(target: str, source: str) -> str:
     return f"{target}<{source}"
 

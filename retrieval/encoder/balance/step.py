@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from retrieval.encoder.balance.gradients import GradientStep
 from retrieval.encoder.balance.protocols import Scalariser
+from retrieval.encoder.balance.scales import Scales
 
 
 class Balance:
@@ -16,10 +17,11 @@ class Balance:
 
     Args:
         rule: weighs losses, or looks at each task's gradient.
+        scales: importances and baselines of the tasks.
     """
 
-    def __init__(self, rule: Scalariser | GradientStep) -> None:
-        self._rule = rule
+    def __init__(self, rule: Scalariser | GradientStep, scales: Scales) -> None:
+        self._rule, self.scales = rule, scales
 
     @property
     def needs_losses_after_step(self) -> bool:

@@ -3,29 +3,49 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from infra.errors import InvalidInputError
-from retrieval.encoder.backbone import Backbone
-from retrieval.encoder.config import BackboneConfig
+from retrieval.encoder.config import BackboneConfig, EncoderConfig
+from retrieval.encoder.data import EncoderTask
 from retrieval.encoder.heads import RowHead
 from retrieval.encoder.labels.config import ClassNameConfig
+from retrieval.encoder.model import MultiTaskEncoder
 from retrieval.encoder.tokens import tokenize
+
+
+def start_class_names(model: MultiTaskEncoder, config: EncoderConfig, kept: Collection[EncoderTask] = ()) -> None:
+    """Let the heads that `few_labels` asks it for begin with their classes' names, beside their constants.
+
+    Args:
+        model: before anything learns.
+        config: names the tasks, and how their classes are put into words.
+        kept: tasks whose heads were trained before; they stay as they are.
+
+    Raises:
+        InvalidInputError: two names make the same text, or a hidden layer has too few units.
+    """
+    for task in (task for task in model.tasks if task not in kept):
+        own = config.few_labels.get(task.name)
+        if own is not None and own.class_names is not None:
+            head = model.heads[task.name]
+            assert isinstance(head, RowHead)
+            weights = class_name_head(model, task.classes, own.class_names, backbone_config=config.backbone)
+            start_row_head(head, weights)
 
 
 @torch.no_grad()
 def class_name_head(
-    backbone: Backbone, names: Sequence[str], config: ClassNameConfig, *, backbone_config: BackboneConfig
+    model: MultiTaskEncoder, names: Sequence[str], config: ClassNameConfig, *, backbone_config: BackboneConfig
 ) -> Tensor:
     """Return weights with which a linear `RowHead` of several classes scores cosine(text, name) / temperature.
 
     Args:
-        backbone: untrained; a new projection leaves its vectors as they are.
+        model: whose vectors of free texts the head will read.
         names: of the classes, by code; underscores are read as spaces.
         config: template and temperature.
         backbone_config: prefix and length of free texts.
@@ -37,12 +57,12 @@ def class_name_head(
         InvalidInputError: two names make the same text.
     """
     texts = [config.template.format(name=name.replace("_", " ")) for name in names]
-    table, positions = tokenize(backbone.tokenizer, {"text": texts}, backbone_config)
+    table, positions = tokenize(model.backbone.tokenizer, {"text": texts}, backbone_config)
     if len(np.unique(positions["text"])) < len(texts):
         raise InvalidInputError(f"names: expected texts that differ within their tokens, found {texts}")
-    device = next(backbone.parameters()).device
+    device = next(model.parameters()).device
     ids, mask = table.padded(positions["text"])
-    unit = functional.normalize(backbone(ids.to(device), mask.to(device)), dim=1)
+    unit = model.vectors(model.backbone(ids.to(device), mask.to(device)), "text")
     # The head multiplies its unit vectors by sqrt(dim).
     return unit / (config.temperature * math.sqrt(unit.shape[1]))
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import string
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
@@ -135,3 +135,30 @@ class LabelQueueConfig(BaseModel):
     measure: Literal["margin", "entropy", "least_confidence"] = "margin"
     breadth: int = Field(5, ge=1)
     seed: int = Field(0, ge=0)
+
+
+class FewLabelsConfig(BaseModel):
+    """What is done for one task on texts whose labels are few: a line for each, in this order.
+
+    Attributes:
+        prompt: the texts without a label are judged by the word that a masked-language model fills in, not by a first
+            training; so `pseudo` works from no label at all, and where there are some the model learns from them first.
+        warm_up: the backbone moves texts of one class together, before any head learns.
+        pseudo: training also learns from the texts that a first one (or the prompt) is sure of.
+        class_names: the head begins with the names of its classes.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    prompt: PromptConfig | None = None
+    warm_up: ContrastiveConfig | None = None
+    pseudo: PseudoLabelConfig | None = None
+    class_names: ClassNameConfig | None = None
+
+    @model_validator(mode="after")
+    def _lines_fit(self) -> Self:
+        if self.prompt is not None and self.pseudo is None:
+            raise ValueError("prompt: expected pseudo, which says what of it is taken for labels, found none")
+        if self.warm_up is None and self.pseudo is None and self.class_names is None:
+            raise ValueError("expected one of warm_up, pseudo and class_names, found none")
+        return self

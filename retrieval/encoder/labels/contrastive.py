@@ -16,6 +16,7 @@ from retrieval.encoder.backbone import Backbone
 from retrieval.encoder.config import BackboneConfig
 from retrieval.encoder.data import Bool, Float32
 from retrieval.encoder.labels.config import ContrastiveConfig
+from retrieval.encoder.labels.report import Cosines, WarmUpReport
 from retrieval.encoder.optimise import autocast, deterministic, make_optimizer, warmup_cosine
 from retrieval.encoder.packed import TextPooler
 from retrieval.encoder.record import Bar
@@ -25,33 +26,6 @@ log = structlog.get_logger(__name__)
 
 # Pairs of each sort whose cosines are reported: their mean is known to a few hundredths.
 _REPORTED = 256
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cosines:
-    """Mean cosine of pooled vectors.
-
-    Attributes:
-        same: of texts of one class.
-        different: of texts of two classes.
-    """
-
-    same: float
-    different: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class WarmUpResult:
-    """What the warm-up did, on the texts that it learnt from.
-
-    Attributes:
-        before, after: cosines of one sample of pairs.
-        texts: with a label.
-    """
-
-    before: Cosines
-    after: Cosines
-    texts: int
 
 
 class PairDraw:
@@ -97,7 +71,7 @@ def contrastive_warm_up(
     *,
     backbone_config: BackboneConfig,
     progress: bool = True,
-) -> WarmUpResult:
+) -> WarmUpReport:
     """Move pooled vectors of one class together and those of different classes apart: (cosine - 1 or 0) squared.
 
     Whatever parameters of the backbone are trainable learn, in place; the heads are trained afterwards as ever.
@@ -137,7 +111,7 @@ def contrastive_warm_up(
             optimizer.step()
             schedule.step()
         after = pairs.mean_cosines(*sample)
-    result = WarmUpResult(before=before, after=after, texts=draw.texts)
+    result = WarmUpReport(before=before, after=after, texts=draw.texts)
     rounded = [(round(each.same, 3), round(each.different, 3)) for each in (before, after)]
     log.info("contrastive_warm_up_done", texts=draw.texts, steps=config.steps, before=rounded[0], after=rounded[1])
     return result

@@ -48,7 +48,7 @@ def extra_rows(texts: Sequence[str], found: PseudoLabels, task: str, tasks: Sequ
 
 
 def joined(first: TextData, second: TextData) -> TextData:
-    """Return the rows of both, in this order; a task that one of them lacks has no label on its rows."""
+    """Return the rows of both, in this order; a task or column that one of them lacks has no label on its rows."""
     sizes = len(first.texts), len(second.texts)
     both = (first, second)
     return TextData(
@@ -65,6 +65,10 @@ def joined(first: TextData, second: TextData) -> TextData:
         | {
             name: _joined_tags(first.tags.get(name), replace(tags, text=tags.text + np.int32(sizes[0])))
             for name, tags in second.tags.items()
+        },
+        groups={
+            name: np.concatenate([data.groups.get(name, _no_groups(n)) for data, n in zip(both, sizes, strict=True)])
+            for name in {**first.groups, **second.groups}
         },
     )
 
@@ -84,4 +88,8 @@ def _no_labels(rows: int) -> Float32:
 
 
 def _no_answers(rows: int) -> Int32:
+    return np.full(rows, -1, np.int32)
+
+
+def _no_groups(rows: int) -> Int32:
     return np.full(rows, -1, np.int32)

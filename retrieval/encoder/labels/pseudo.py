@@ -2,87 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import structlog
-from pydantic import BaseModel, ConfigDict
 
 from infra.errors import InvalidInputError, unknown_name
 from retrieval.encoder.data import Bool, Float32, Float64
 from retrieval.encoder.labels.config import PseudoLabelConfig
 from retrieval.encoder.labels.probabilities import check_probabilities
+from retrieval.encoder.labels.report import Agreement, ClassReport, PseudoLabelReport
 from retrieval.encoder.tokens import Int64
 
 log = structlog.get_logger(__name__)
-
-# Two-sided 95% of the normal distribution.
-_Z = 1.96
-
-
-class Agreement(BaseModel):
-    """How often predictions over their thresholds were right on rows held out.
-
-    Attributes:
-        rows: held-out rows whose prediction reached its threshold.
-        right: those of them whose label it was.
-        share: right / rows; None where there is no row.
-        at_least: lower end of the share's 95% interval (Wilson, 1927); 0 where there is no row. Three of three rows
-            right still mean .44.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    rows: int
-    right: int
-    share: float | None
-    at_least: float
-
-    @classmethod
-    def of(cls, right: Bool) -> Agreement:
-        """Return the agreement of rows, bool `[n]`."""
-        rows, count = len(right), int(right.sum())
-        return cls(rows=rows, right=count, share=count / rows if rows else None, at_least=wilson_lower(count, rows))
-
-
-class ClassReport(BaseModel):
-    """Pseudo-labels of one class.
-
-    Attributes:
-        name: the class's.
-        threshold: that was used.
-        above: unlabelled rows that reached it.
-        taken: after the cap.
-        held_out: agreement on held-out rows that were predicted to be of this class.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    name: str
-    threshold: float
-    above: int
-    taken: int
-    held_out: Agreement
-
-
-class PseudoLabelReport(BaseModel):
-    """What was taken and how safe it is.
-
-    Attributes:
-        unlabelled: rows that could have been taken.
-        taken: rows that were.
-        held_out: agreement over all classes.
-        classes: in order.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    unlabelled: int
-    taken: int
-    held_out: Agreement
-    classes: tuple[ClassReport, ...]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -173,15 +106,6 @@ def thresholds(best: Int64, top: Float32, classes: Sequence[str], config: Pseudo
     effect = learnt / max(1, int(learnt.max()), len(best) - int(learnt.sum()))
     flexible: Float64 = np.minimum(declared, np.maximum(config.floor, declared * effect / (2 - effect)))
     return flexible
-
-
-def wilson_lower(right: int, rows: int) -> float:
-    """Return the lower end of the 95% interval of a share (Wilson, 1927); 0 for no rows."""
-    if rows == 0:
-        return 0.0
-    share, z2 = right / rows, _Z**2
-    half = _Z * math.sqrt(share * (1 - share) / rows + z2 / (4 * rows**2))
-    return max(0.0, (share + z2 / (2 * rows) - half) / (1 + z2 / rows))
 
 
 def _reach(top: Float32, limits: Float64) -> Bool:

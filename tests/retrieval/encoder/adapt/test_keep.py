@@ -45,7 +45,7 @@ def _gifts(cut: CutData) -> CutData:
 @pytest.fixture(scope="module")
 def old(world: TrainingData) -> TrainingData:
     """Two tasks of the world that can be learnt."""
-    return replace(world, tasks=tuple(task for task in world.tasks if task.name in ("retrieval", "churn")))
+    return replace(world, tasks=tuple(task for task in world.tasks if task.name in ("purchase", "churn")))
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +104,7 @@ def finals(
 ) -> dict[str, dict[str, float]]:
     """The old tasks' losses before and after each way to go on, and the new task's over its constant's."""
     found = {}
-    ways = {"nothing": {}, "kl": {"kl": 1.0}, "replay": {"replay": 0.5}, "ewc": {"ewc": 1.0}}
+    ways = {"nothing": {}, "kl": {"kl": 1.0}, "replay": {"replay": 0.5}, "ewc": {"ewc": 20.0}}
     for name, keep in ways.items():
         own = _config(config, start=start, keep=keep)
         result = train(new, own, out=tmp_path_factory.mktemp(name), progress=False, replay=old)
@@ -116,16 +116,16 @@ def finals(
 
 
 def test_the_new_task_makes_the_model_forget(finals: dict[str, dict[str, float]]) -> None:
-    assert finals["nothing"]["retrieval"] > finals["start"]["retrieval"] + 0.4
+    assert finals["nothing"]["purchase"] > 1.4 * finals["start"]["purchase"]
     assert finals["nothing"]["churn"] > 4 * finals["start"]["churn"]
 
 
 @pytest.mark.parametrize("way", ["kl", "replay", "ewc"])
 def test_old_tasks_hold_while_the_new_one_is_learnt(finals: dict[str, dict[str, float]], way: str) -> None:
-    for task in ("retrieval", "churn"):
+    for task in ("purchase", "churn"):
         before, forgotten = finals["start"][task], finals["nothing"][task] - finals["start"][task]
-        # A tenth of what is lost without it; a fortieth was measured.
-        assert finals[way][task] < before + forgotten / 10
+        # A fifth of what is lost without it.
+        assert finals[way][task] < before + forgotten / 5
     assert finals[way]["gift"] < 0.65
     assert finals[way]["gift"] < finals["nothing"]["gift"] + 0.05
 
@@ -134,14 +134,14 @@ def test_replay_data_is_asked_for(new: TrainingData, old: TrainingData, config: 
     with pytest.raises(AdaptError, match="keep: expected replay data for replay or ewc, found none"):
         train(new, _config(config, keep={"replay": 0.5}), out=tmp_path, progress=False)
     other = replace(old, tasks=(replace(old.tasks[1], kind="regression"),))
-    with pytest.raises(AdaptError, match=r"equal to the model's \(retrieval, churn, gift\), found churn"):
+    with pytest.raises(AdaptError, match=r"equal to the model's \(purchase, churn, gift\), found churn"):
         replay_data(new.tasks, other, KeepConfig(ewc=1.0))
 
 
 def test_replay_reads_the_tasks_that_the_model_has(new: TrainingData, world: TrainingData) -> None:
     found = replay_data(new.tasks, world, KeepConfig(replay=0.1))
     assert found is not None
-    assert [task.name for task in found.tasks] == ["retrieval", "churn"]
+    assert [task.name for task in found.tasks] == ["purchase", "churn"]
     assert replay_data(new.tasks, world, KeepConfig(kl=1.0)) is None
 
 

@@ -57,6 +57,15 @@ def test_a_task_that_one_part_lacks_has_no_label_there() -> None:
     assert both.answers["answer"].tolist() == [-1, 3, -1]
 
 
+def test_rows_without_a_group_say_so() -> None:
+    one = TextData(texts=["a"], groups={"channel": np.array([2], np.int32)})
+    two = TextData(texts=["b", "c"], groups={"country": np.array([0, 1], np.int32)})
+    both = joined(one, two)
+    assert both.groups["channel"].tolist() == [2, -1, -1]
+    assert both.groups["country"].tolist() == [-1, 0, 1]
+    assert both.groups["channel"].dtype == np.int32
+
+
 @pytest.mark.parametrize("task", ["tone", "slots", "churn", "nothing"])
 def test_a_task_without_classes_on_texts_is_refused(full_world: TrainingData, found: PseudoLabels, task: str) -> None:
     with pytest.raises(InvalidInputError, match=rf"on texts \(topic, urgent\), found '{task}'"):

@@ -8,7 +8,8 @@ from pydantic import ValidationError
 
 from infra.errors import InvalidInputError
 from retrieval.encoder.labels.config import PseudoLabelConfig
-from retrieval.encoder.labels.pseudo import PseudoLabels, pseudo_labels, thresholds, wilson_lower
+from retrieval.encoder.labels.pseudo import PseudoLabels, pseudo_labels, thresholds
+from retrieval.encoder.labels.report import wilson_lower
 
 CLASSES = ("tea", "soap")
 # Row by row the probability of tea.

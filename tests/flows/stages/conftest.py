@@ -1,0 +1,140 @@
+"""A tiny random BERT that can fill in words, an encoder trained from it, and workspaces of a small shop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+import yaml
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import BertConfig, BertForMaskedLM, PreTrainedTokenizerFast
+
+from flows.build import Build
+from flows.stages.train import train_encoder
+from flows.workspace import Workspace
+from infra.settings import Settings
+from retrieval.encoder.config import EncoderConfig
+from retrieval.encoder.data import EncoderTask, TextData, TrainingData
+
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+WORDS = ("tea", "coffee", "bread", "soap", "is", "likes", "user", "gift", "number", ".")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Matrices this small lose more to threads waiting for each other than they gain."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with two layers, a masked-token head, and a tokenizer of a few words and single digits."""
+    folder = tmp_path_factory.mktemp("bert")
+    vocabulary = {word: n for n, word in enumerate([*SPECIAL, *WORDS, *"0123456789"])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.BertPreTokenizer(), pre_tokenizers.Digits(individual_digits=True)]
+    )
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    names = {f"{token.strip('[]').lower()}_token": token for token in SPECIAL}
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names).save_pretrained(folder)
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(vocabulary), hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64,
+        max_position_embeddings=32, initializer_range=0.2,
+    )  # fmt: skip
+    BertForMaskedLM(config).save_pretrained(folder)
+    return folder
+
+
+THINGS = ("tea", "coffee", "bread", "soap")
+TOPIC = EncoderTask(name="topic", kind="multiclass", on="text", classes=THINGS)
+# Thirty of the texts without a label are about soap, four each about the other things.
+UNLABELLED = (
+    *(f"{thing} {n}" for thing in THINGS[:3] for n in range(4, 8)),
+    *(f"soap {word} {n}" for word in ("gift", "number", "is") for n in range(10)),
+)
+FEW = {"warm_up": {"steps": 10, "pairs": 8, "learning_rate": 1e-3}, "class_names": {}, "pseudo": {"threshold": 0.5}}
+
+
+def _topics(numbers: range) -> TextData:
+    """Each thing with each number."""
+    return TextData(
+        texts=[f"{thing} {n}" for thing in THINGS for n in numbers],
+        labels={"topic": np.repeat(np.arange(4, dtype=np.float32), len(numbers))},
+    )
+
+
+@pytest.fixture(scope="session")
+def topics() -> TrainingData:
+    """Two labelled texts of each thing, two held out, and some without a label."""
+    return TrainingData(
+        tasks=(TOPIC,), texts=_topics(range(2)), validation_texts=_topics(range(2, 4)), unlabelled=UNLABELLED
+    )
+
+
+@pytest.fixture(scope="session")
+def encoder_lines(tiny_bert: Path) -> dict[str, Any]:
+    """The encoder section of a workspace: a few cheap steps."""
+    return {
+        "backbone": {"name": str(tiny_bert), "max_tokens": {"user": 8, "item": 8, "text": 8}},
+        "batch": {"users": 4, "negatives": 4, "texts": 16}, "warmup": {"steps": 0}, "train_layers": None, "steps": 40,
+        "validate_every": 20, "learning_rate": 3e-3, "head_learning_rate": 1e-2, "rank": 4, "hidden": 0,
+        "validation_batches": 2, "baseline_batches": 24, "patience": 9, "task_patience": 9,
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def old(topics: TrainingData, encoder_lines: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An exported encoder that few labels have taught the topics of texts; an export takes seconds."""
+    folder = tmp_path_factory.mktemp("old") / "encoder"
+    config = EncoderConfig.model_validate({**encoder_lines, "few_labels": {"topic": FEW}})
+    train_encoder(topics, config, folder)
+    return folder
+
+
+NOW = datetime(2024, 6, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+def shop(tmp_path: Path, encoder_lines: dict[str, Any]) -> Callable[..., Build]:
+    """Write the workspace of a shop, whose four users buy something every other day, and stand at `NOW`."""
+
+    def build(name: str, texts: dict[str, list[Any]], tasks: list[dict[str, Any]], **encoder: Any) -> Build:
+        folder = tmp_path / name
+        folder.mkdir()
+        file = {
+            "name": name,
+            "source": {
+                "type": "tables",
+                **{table: {"type": "parquet", "path": f"{table}.parquet"} for table in ("items", "events", "texts")},
+            },
+            "time": {"horizon_days": 7, "encoder_folds": 1, "minimum_history_days": 7},
+            "features": {"category_column": None},
+            "eligible": {"min_users": 1},
+            "texts": {"item": "{title}", "title": "{title}", "user": "user likes"},
+            "tasks": tasks,
+            "encoder": {**encoder_lines, **encoder},
+        }
+        (folder / "polyrank.yaml").write_text(yaml.safe_dump(file), encoding="utf-8")
+        pl.DataFrame({"item_id": list("abcd"), "title": list(THINGS)}).write_parquet(folder / "items.parquet")
+        days = range(1, 70, 2)
+        events = [(f"u{n}", "abcd"[(n + day // 2) % 4], NOW - timedelta(days=day)) for n in range(4) for day in days]
+        columns = dict(zip(("user_id", "item_id", "timestamp"), map(list, zip(*events, strict=True)), strict=True))
+        pl.DataFrame({**columns, "event": ["purchase"] * len(events)}).write_parquet(folder / "events.parquet")
+        ids = [str(n) for n in range(len(texts["text"]))]
+        pl.DataFrame({"text_id": ids, **texts}, strict=False).write_parquet(folder / "texts.parquet")
+        return Build.start(Workspace.load(folder), Settings(), NOW)
+
+    return build
