@@ -30,6 +30,7 @@ from flows.tune.config import TuneConfig
 from infra.errors import InvalidInputError, unknown_name
 from ranking.fit import RankingConfig
 from retrieval.encoder.config import EncoderConfig
+from retrieval.encoder.task_names import check_task_names
 from retrieval.engine import RetrievalConfig
 from retrieval.index import IndexConfig
 
@@ -99,7 +100,9 @@ class Workspace(WorkspaceFolder):
         try:
             check_tasks(config.tasks)
             config.ranking.check(config.tasks)
-            config.gate.check_names(config.audit.users, config.audit.items, (task.name for task in config.tasks))
+            names = [task.name for task in config.tasks]
+            check_task_names(config.encoder, names)
+            config.gate.check_names(config.audit.users, config.audit.items, names)
         except InvalidInputError as error:
             raise DocumentError(f"{place.file}: {error}") from error
         return cls(folder=place.folder, config=config)

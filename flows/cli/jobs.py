@@ -39,13 +39,15 @@ def init(folder: Annotated[Path, typer.Argument(help="Made when missing.")] = Pa
 def validate(context: typer.Context, workspace: WorkspaceOption = None) -> None:
     """Check the workspace file and the tables it names, and print what was found in them."""
     from features.sources import load  # noqa: PLC0415 - see the top
+    from flows.group_checks import check_groups  # noqa: PLC0415
     from flows.workspace import Workspace  # noqa: PLC0415
 
     loaded = Workspace.load(workspace_folder(context, workspace).folder)
     say(f"[green]✓[/] {escape(str(loaded.file))}")
     config = loaded.config
-    _, report = load(config.source, loaded.folder, datetime.now(UTC), rules=config.validation)
+    tables, report = load(config.source, loaded.folder, datetime.now(UTC), rules=config.validation)
     OUT.print(report.render())
+    check_groups(config, tables)
 
 
 @refresh_app.command("features")

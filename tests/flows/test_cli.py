@@ -169,3 +169,10 @@ def test_a_missing_extra_is_named(shop: Path) -> None:
     assert done.returncode == 2
     assert "expected the package 'prefect'" in done.stderr
     assert "polyrank[train]" in done.stderr
+
+
+def test_validate_names_a_column_that_an_audit_lacks(shop: Path) -> None:
+    (shop / "polyrank.yaml").write_text(WORKSPACE + "audit: {users: [age]}\n")
+    done = polyrank("validate", cwd=shop)
+    assert done.returncode == 2
+    assert "groups, table users: unknown column 'age'" in done.stderr
