@@ -12,6 +12,7 @@ from retrieval.encoder.adapt.config import (
     AugmentConfig,
     FedmixConfig,
     KeepConfig,
+    LimitConfig,
     LoraConfig,
     MetaConfig,
     ResidualConfig,
@@ -98,39 +99,6 @@ class WarmupConfig(BaseModel):
     batch: BatchConfig = BatchConfig(users=256, positives=4, rows=2, negatives=512, item_rows=256, texts=256)
     cuts: int | None = Field(None, ge=1)
     validate_every: int = Field(50, ge=1)
-
-
-class LimitConfig(BaseModel):
-    """A gap between groups of rows that training keeps below a limit, while the task learns.
-
-    Among the weights of a run, those are kept whose held-out losses are lowest, an excess counted by the highest
-    multiplier.
-
-    Attributes:
-        task: whose predictions.
-        on: whose column tells the groups: the task's rows are of these, or pairs with one.
-        column: of the users, items or texts.
-        measure: `rate_gap`, the highest less the lowest mean predicted probability of a group (of a task on pairs, over
-            those that batches sample); `loss_gap`, the same of mean losses over the constant predictor's.
-        limit: that the gap shall not exceed; `balance.lagrangian` says how fast and how far its multiplier rises.
-        rows: labelled rows in the window from which on a group counts.
-        window: batches over which a group's mean is taken.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    task: str
-    on: Kind
-    column: str
-    measure: Literal["rate_gap", "loss_gap"]
-    limit: float = Field(gt=0, allow_inf_nan=False)
-    rows: int = Field(30, ge=1)
-    window: int = Field(50, ge=1)
-
-    @property
-    def name(self) -> str:
-        """How balance, weights and errors call it."""
-        return f"{self.task} {self.measure} by {self.on} {self.column}"
 
 
 class EncoderConfig(BaseModel):

@@ -110,7 +110,8 @@ def token_tags(
         config: prefix and length of free texts.
     """
     prefix = config.prefixes.get("text", "")
-    encoded = tokenizer(
+    # Tokenizers refuse an empty list.
+    encoded = [] if not texts else tokenizer(
         [prefix + text for text in texts], truncation=True, max_length=config.max_tokens["text"], padding=False,
         return_offsets_mapping=True,
     )["offset_mapping"]  # fmt: skip

@@ -40,6 +40,8 @@ def test_report_holds_every_section(built: Built) -> None:
     assert report.relatedness is not None
     assert {"purchase", "topic", "demand"} <= set(report.relatedness.names)
     assert any(value for row in report.relatedness.affinity or () for value in row)
+    assert report.audit is not None
+    assert {row.column for row in report.audit.comparisons} == {"age"}
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert "<svg" in page
     assert 'src="http' not in page
@@ -53,6 +55,24 @@ def test_texts_to_label_next_are_those_without_a_label(built: Built) -> None:
     unlabelled = texts.filter(pl.col("topic").is_null())["text_id"].cast(pl.String).to_list()
     assert queue.height == min(3, len(unlabelled))
     assert set(queue["text_id"].cast(pl.String)) <= set(unlabelled)
+
+
+def test_pseudo_labels_were_given_to_texts_without_a_label(built: Built) -> None:
+    encoder = built.folder / ".polyrank" / "releases" / built.release_id / "encoder"
+    found = json.loads((encoder / "few_labels.json").read_bytes())
+    texts = pl.read_parquet(built.folder / "texts.parquet")
+    unlabelled = set(texts.filter(pl.col("topic").is_null())["text"])
+    given = {row["text"] for row in found["labels"]}
+    assert given
+    assert given <= unlabelled
+
+
+def test_a_heads_words_are_told_apart(built: Built) -> None:
+    out = polyrank(built.folder, "attribute", "topic", "--text", "where is my order of bread", "--steps", "4")
+    assert "class" in out
+    assert "bread" in out
+    folder = built.folder / ".polyrank" / "reports" / built.release_id
+    assert "bread" in (folder / "attributions-topic.html").read_text(encoding="utf-8")
 
 
 def test_release_saw_nothing_at_or_after_its_as_of_time(built: Built) -> None:

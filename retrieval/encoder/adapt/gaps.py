@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from retrieval.encoder.adapt.config import LimitConfig
 from retrieval.encoder.adapt.divergence import predict
 from retrieval.encoder.adapt.errors import AdaptError
 from retrieval.encoder.batch import Batch, View
-from retrieval.encoder.config import Kind, LimitConfig
+from retrieval.encoder.config import Kind
 from retrieval.encoder.data import EncoderTask, Int32, TrainingData
 from retrieval.encoder.layout import TaskKind
 from retrieval.encoder.model import Features, MultiTaskEncoder

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from retrieval.encoder.adapt.config import LimitConfig
 from retrieval.encoder.adapt.gaps import GroupGap
 from retrieval.encoder.balance.config import BalanceConfig
 from retrieval.encoder.balance.make import TaskLoss, make_balance
 from retrieval.encoder.balance.step import Balance
 from retrieval.encoder.batch import Batch
-from retrieval.encoder.config import EncoderConfig, LimitConfig
+from retrieval.encoder.config import EncoderConfig
 from retrieval.encoder.data import EncoderTask
 from retrieval.encoder.model import Features, MultiTaskEncoder
 from retrieval.encoder.step import Look, Objective, TextSource, distinct, read_features

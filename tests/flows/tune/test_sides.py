@@ -7,9 +7,9 @@ import math
 import pytest
 
 from flows.tune.sides import diverged, for_tasks, mean_relative_error, relative_gain, unmeasured
-from retrieval.encoder.adapt.config import ResidualConfig
+from retrieval.encoder.adapt.config import LimitConfig, ResidualConfig
 from retrieval.encoder.balance.config import BalanceConfig, DualConfig, LagrangianConfig
-from retrieval.encoder.config import EncoderConfig, LimitConfig
+from retrieval.encoder.config import EncoderConfig
 from retrieval.encoder.trial import Quality, Trial
 
 

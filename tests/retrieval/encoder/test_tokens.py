@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from retrieval.encoder.backbone import load_backbone
 from retrieval.encoder.config import BackboneConfig
-from retrieval.encoder.tokens import chunks, ragged_positions, tokenize
+from retrieval.encoder.data import Tags
+from retrieval.encoder.tokens import chunks, ragged_positions, token_tags, tokenize
 
 
 def test_equal_texts_share_a_row_and_long_ones_are_cut(tiny_bert: Path) -> None:
@@ -37,3 +38,11 @@ def test_chunks_hold_every_row_once_within_the_limit(lengths: list[int], limit: 
     assert sorted(np.concatenate(groups).tolist()) == list(range(len(lengths)))
     for group in groups:
         assert len(group) == 1 or len(group) * max(lengths[row] for row in group) <= limit
+
+
+def test_no_texts_have_no_tags(tiny_bert: Path) -> None:
+    config = BackboneConfig(name=str(tiny_bert))
+    nothing = Tags(text=np.empty(0, np.int32), span=np.empty((0, 2), np.int32), code=np.empty(0, np.int32))
+    found = token_tags(load_backbone(config).tokenizer, [], nothing, config)
+    assert found.starts.tolist() == [0]
+    assert len(found.token) == len(found.code) == 0

@@ -13,11 +13,12 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
+from retrieval.encoder.adapt.config import LimitConfig
 from retrieval.encoder.adapt.errors import AdaptError
 from retrieval.encoder.adapt.gaps import GroupGap, make_gaps
 from retrieval.encoder.adapt.limits import HeldOutLimits, Limited, balance_with_limits
 from retrieval.encoder.batch import Batch, PairLabels, RowLabels
-from retrieval.encoder.config import EncoderConfig, LimitConfig
+from retrieval.encoder.config import EncoderConfig
 from retrieval.encoder.data import EncoderTask, TrainingData
 from retrieval.encoder.heads import RowHead
 from retrieval.encoder.model import Features, MultiTaskEncoder
