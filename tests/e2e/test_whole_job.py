@@ -41,7 +41,7 @@ def test_report_holds_every_section(built: Built) -> None:
     assert {"purchase", "topic", "demand"} <= set(report.relatedness.names)
     assert any(value for row in report.relatedness.affinity or () for value in row)
     assert report.audit is not None
-    assert {row.column for row in report.audit.comparisons} == {"age"}
+    assert {row.column for row in report.audit.comparisons} == {"age", "brand"}
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert "<svg" in page
     assert 'src="http' not in page
