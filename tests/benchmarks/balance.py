@@ -26,6 +26,7 @@ from flows.stages.encode import training_data
 from flows.workspace import Workspace
 from infra.settings import Settings
 from retrieval.encoder.adapt.make import Adaptation
+from retrieval.encoder.adapt.meta import MetaStepper
 from retrieval.encoder.balance.config import BalanceConfig, GradientMethod, ScalarMethod
 from retrieval.encoder.balance.make import TaskLoss, make_balance
 from retrieval.encoder.config import EncoderConfig
@@ -44,7 +45,7 @@ class Side:
 
     name: str
     prepared: Prepared
-    step: Stepper
+    step: Stepper | MetaStepper
     seconds: list[float] = field(default_factory=list)
 
 
@@ -59,11 +60,14 @@ def main() -> None:
     batcher, rng = sides[0].prepared.batcher(workspace.config.encoder.batch), np.random.default_rng(0)
     for number in range(arguments.rounds + 1):
         batches = [batcher(rng) for _ in range(arguments.steps)]
+        with torch.no_grad():  # the side that comes first would pay for the frozen states of all
+            for batch in batches:
+                sides[0].prepared.pooler(batch.texts)
         for side in sides:
             began = time.perf_counter()
             for batch in batches:
                 side.step(batch, side.prepared.pooler, data.tasks)
-            if number:  # the first round fills the store of frozen states
+            if number:  # the first round warms up
                 side.seconds.append(time.perf_counter() - began)
     show(sides, arguments.steps, len(data.tasks))
 
@@ -90,7 +94,8 @@ def _side(name: str, data: TrainingData, config: EncoderConfig, memory: Memory) 
     baselines = start_heads(prepared.model, [batcher(rng) for _ in range(config.baseline_batches)])
     losses = {name: TaskLoss(kind="classification", baseline=loss, count=1) for name, loss in baselines.items()}
     balance = make_balance(config.balance, losses)
-    step = Adaptation(prepared, config, baselines).stepper(balance, config.head_learning_rate, layers=True)
+    adaptation = Adaptation(prepared, config, baselines)
+    step = adaptation.stepper(balance, config.head_learning_rate, layers=True, draw=lambda: batcher(rng))
     return Side(name, prepared, step)
 
 
