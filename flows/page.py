@@ -6,11 +6,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-import jinja2
-
 from flows import charts
 from flows.group_charts import exposure_dots, group_dots
 from flows.heatmap import heat_map
+from flows.page_templates import page_templates
 from flows.report import REPORT_HTML, REPORT_JSON, AuditReport, Figure, GroupComparison, Report
 from flows.words import (
     format_bytes,
@@ -51,17 +50,10 @@ def write(report: Report, folder: Path) -> ReportPaths:
 
 def render_page(report: Report) -> str:
     """Return the page. Every text of the report is escaped: an item's title is data, never markup."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("flows", "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "figure": format_figure, "interval": format_interval, "signed": format_signed, "duration": format_seconds,
-        "size": format_bytes, "day": format_day, "best": best_value, "metric": metric_name,
-    }  # fmt: skip
+    templates = page_templates(
+        figure=format_figure, interval=format_interval, signed=format_signed, duration=format_seconds,
+        size=format_bytes, day=format_day, best=best_value, metric=metric_name,
+    )  # fmt: skip
     by_task = {name: [row for row in report.tasks if row.task == name] for name in report.task_names}
     svg = {
         "rankings": [charts.ranking_bars(table) for table in report.rankings],
@@ -78,7 +70,7 @@ def render_page(report: Report) -> str:
         {"window": window, "left": left, "width": width}
         for window, (left, width) in zip(report.time_plan, _spans(report), strict=True)
     ]
-    return environment.get_template("report.html").render(report=report, by_task=by_task, svg=svg, plan=plan)
+    return templates.get_template("report.html").render(report=report, by_task=by_task, svg=svg, plan=plan)
 
 
 def best_value(figures: Iterable[Figure | None], lowest: bool = False) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,3 +19,14 @@ def small_journey() -> Tables:
     config = CompleteJourneyConfig(max_users=120)
     tables, _ = load(config, Path(), datetime(2026, 1, 1, tzinfo=UTC))
     return tables
+
+
+@pytest.fixture(scope="session")
+def one_thread() -> Iterator[None]:
+    """Matrices of tiny models lose more to threads waiting for each other than they gain."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import warnings
 from typing import Final
 
-import jinja2
 import numpy as np
 
 from flows.attributions.report import AttributionReport, ExplainedText
 from flows.heatmap import STRONGEST, heat_map
+from flows.page_templates import page_templates
 from infra.files import write_atomic
 from retrieval.encoder.explain.attention import AttentionMap
 
@@ -32,14 +32,7 @@ def write_page(report: AttributionReport) -> None:
 
 def render_attributions_page(report: AttributionReport) -> str:
     """Return the page. Texts and names are data, never markup."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("flows", "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"signed": format_value, "visible": visible}
+    templates = page_templates(signed=format_value, visible=visible)
     texts = [
         {
             "row": row,
@@ -49,7 +42,7 @@ def render_attributions_page(report: AttributionReport) -> str:
         }
         for row in report.texts
     ]
-    return environment.get_template("attributions.html").render(
+    return templates.get_template("attributions.html").render(
         report=report, texts=texts, colour=STRONGEST, mapped=MAPPED_WORDS
     )
 

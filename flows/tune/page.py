@@ -7,6 +7,7 @@ from typing import Final
 
 import jinja2
 
+from flows.page_templates import page_templates
 from flows.report import REPORT_HTML, REPORT_JSON
 from flows.tune import charts
 from flows.tune.config import Scalar
@@ -38,18 +39,10 @@ def render_page(report: TuneReport) -> str:
 
 def study_templates() -> jinja2.Environment:
     """Return the environment that pages of studies are rendered in."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("flows", "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "figure": format_figure, "interval": format_interval, "signed": format_signed, "duration": format_seconds,
-        "day": format_day, "percent": in_percent, "value": format_value, "error_name": error_name,
-    }  # fmt: skip
-    return environment
+    return page_templates(
+        figure=format_figure, interval=format_interval, signed=format_signed, duration=format_seconds,
+        day=format_day, percent=in_percent, value=format_value, error_name=error_name,
+    )  # fmt: skip
 
 
 def format_value(value: Scalar) -> str:

@@ -22,7 +22,6 @@ from rich.table import Table
 
 from flows.build import Build
 from flows.cli import parse_as_of
-from flows.stages.encode import training_data
 from flows.workspace import Workspace
 from infra.settings import Settings
 from retrieval.encoder.adapt.make import Adaptation
@@ -53,8 +52,7 @@ def main() -> None:
     arguments = _arguments()
     workspace = Workspace.load(arguments.workspace)
     build = Build.start(workspace, Settings(), arguments.as_of)
-    cuts = (*build.plan.encoder_training, build.plan.encoder_validation)
-    data = training_data(build.data, build.tasks, build.plan, {cut: build.frames(cut) for cut in cuts})
+    data = build.training_data()
     memory = Memory()
     sides = [_side(name, data, config, memory) for name, config in methods(workspace.config.encoder)]
     batcher, rng = sides[0].prepared.batcher(workspace.config.encoder.batch), np.random.default_rng(0)

@@ -22,15 +22,16 @@ import numpy as np
 from pydantic import BaseModel
 from rich.console import Console
 from rich.table import Table
-from scipy.stats import t as student
 
 from flows.build import Build
 from flows.cli import parse_as_of
-from flows.stages.encode import training_data
+from flows.tune.report import over_seeds
+from flows.tune.runs import append_line, drop_half_line
+from flows.tune.study_data import study_data
 from flows.workspace import Workspace
 from infra.settings import Settings
 from retrieval.encoder.config import EncoderConfig
-from retrieval.encoder.data import EncoderTask, TrainingData
+from retrieval.encoder.data import EncoderTask
 from retrieval.encoder.state_store import Memory
 from retrieval.encoder.trial import Trial, run_trial
 
@@ -51,7 +52,8 @@ def main() -> None:
     arguments = _arguments()
     workspace = Workspace.load(arguments.workspace)
     results: Path = arguments.results or workspace.folder / "multitask.jsonl"
-    data = load(workspace, arguments)
+    data = study_data(Build.start(workspace, Settings(), arguments.as_of))
+    drop_half_line(results)
     done = {(run.method, run.task, run.seed) for run in read(results)}
     memory = Memory()
     for method, name, seed in plans(data.tasks, arguments.methods, arguments.seeds):
@@ -59,8 +61,7 @@ def main() -> None:
             continue
         names = [task.name for task in data.tasks] if name == "all" else [name]
         trial = run_trial(data, own_config(workspace.config.encoder, method, seed), names, memory=memory)
-        with results.open("a") as file:
-            file.write(Run(method=method, task=name, seed=seed, trial=trial).model_dump_json() + "\n")
+        append_line(results, Run(method=method, task=name, seed=seed, trial=trial).model_dump_json())
         errors = {task: round(quality.error, 4) for task, quality in trial.test.items()}
         CONSOLE.print(f"{method} {name} seed {seed}: {errors} in {trial.seconds:.0f} s", highlight=False)
     show(read(results), data.tasks)
@@ -71,14 +72,6 @@ def plans(tasks: Sequence[EncoderTask], methods: Sequence[str], seeds: int) -> I
     for seed in range(seeds):
         yield from ((SINGLE, task.name, seed) for task in tasks)
         yield from ((method, "all", seed) for method in methods)
-
-
-def load(workspace: Workspace, arguments: argparse.Namespace) -> TrainingData:
-    """Return the training data with the part to measure on."""
-    build = Build.start(workspace, Settings(), arguments.as_of)
-    plan = build.plan
-    cuts = (*plan.encoder_training, plan.encoder_validation, min(plan.ranker))
-    return training_data(build.data, build.tasks, plan, {cut: build.frames(cut) for cut in cuts}, study=True)
 
 
 def own_config(config: EncoderConfig, method: str, seed: int) -> EncoderConfig:
@@ -125,14 +118,14 @@ def _deviation(values: dict[int, float]) -> float:
 def _interval(values: Sequence[float], digits: int) -> str:
     if len(values) < 2:
         return " ".join(f"{value:.{digits}f}" for value in values)
-    half = student.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values))
-    return f"{np.mean(values):.{digits}f} ± {half:.{digits}f}"
+    found = over_seeds(values)
+    assert found.high is not None
+    return f"{found.value:.{digits}f} ± {found.high - found.value:.{digits}f}"
 
 
 def read(path: Path) -> list[Run]:
-    """Return the finished runs; a line that a killed run left half written is none."""
-    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-    return [Run.model_validate_json(line) for line in lines if line.endswith("\n")]
+    """Return the finished runs."""
+    return [Run.model_validate_json(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 def _arguments() -> argparse.Namespace:

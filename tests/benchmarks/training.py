@@ -29,7 +29,6 @@ from transformers.utils import logging as hf_logging
 
 from flows.build import Build
 from flows.cli import parse_as_of
-from flows.stages.encode import training_data
 from flows.workspace import Workspace
 from infra.settings import Settings
 from retrieval.encoder.backbone import locate, pool
@@ -77,8 +76,7 @@ def main() -> None:
     hf_logging.set_verbosity_error()
     workspace = Workspace.load(arguments.workspace)
     build = Build.start(workspace, Settings(), arguments.as_of)
-    cuts = (*build.plan.encoder_training, build.plan.encoder_validation)
-    data = training_data(build.data, build.tasks, build.plan, {cut: build.frames(cut) for cut in cuts})
+    data = build.training_data()
     config = workspace.config.encoder
     for layers in (config.train_layers, None):
         compare(data, config.model_copy(update={"train_layers": layers}), arguments)
