@@ -12,8 +12,8 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
 from features.findings import ROW, Action, Finding, first_rows
-from features.schema import EVENT, ITEM_ID, QUANTITY, TEXT, TEXT_ID, TIMESTAMP, USER_ID, VALUE
-from features.tables import EVENTS_TABLE, ITEMS_TABLE, PURCHASE, TEXTS_TABLE, USERS_TABLE
+from features.schema import EVENT, ITEM_ID, QUANTITY, SPLIT, TEXT, TEXT_ID, TIMESTAMP, USER_ID, VALUE
+from features.tables import EVENTS_TABLE, ITEMS_TABLE, PURCHASE, SPLITS, TEXTS_TABLE, USERS_TABLE
 from features.timestamps import TimeZone, Unit, read_times
 
 Policy = Literal["error", "drop"]
@@ -30,6 +30,7 @@ NAIVE_TIMESTAMP: Final = "naive_timestamp"
 FUTURE_TIMESTAMP: Final = "future_timestamp"
 UNKNOWN_ITEM: Final = "unknown_item"
 UNKNOWN_USER: Final = "unknown_user"
+UNKNOWN_SPLIT: Final = "unknown_split"
 UNUSED_COLUMN: Final = "unused_column"
 DROP_SHARE: Final = "drop_share"
 
@@ -49,7 +50,7 @@ _A_TIME: Final = "a time (ISO 8601 text, or a unit or format in the column's map
 class ValidationConfig(BaseModel):
     """What to do with rows that break a rule.
 
-    A missing column and an empty table always fail.
+    A missing column, an empty table and an unknown split of a text always fail.
 
     Attributes:
         wrong_type: a value that cannot be read as its column's type.
@@ -159,6 +160,13 @@ class Gate:
         found = f"type {self.frame.schema[column]}"
         self.reject(pl.lit(value=True), WRONG_TYPE, column, expected=expected, found=found)
         self.frame = self.frame.with_columns(pl.Series(column, [], dtype=wanted))
+
+    def check_split(self) -> None:
+        """Make the split text, null where a row has none; any other value fails, whatever the policies."""
+        self.frame = self.frame.with_columns(pl.col(SPLIT).cast(pl.String))
+        wrong = self.frame.filter(~pl.col(SPLIT).is_in(SPLITS).fill_null(value=True))
+        others = ", ".join(map(repr, wrong[SPLIT].unique(maintain_order=True).head(5)))
+        self.record(UNKNOWN_SPLIT, SPLIT, "error", wrong, f"one of {', '.join(SPLITS)}, or null", f"others: {others}")
 
     def check_times(
         self, column: str, *, unit: Unit | None = None, text_format: str | None = None, timezone: str | None = None

@@ -2,7 +2,8 @@
 
 A source is either one of the data sets we ship (`type: complete_journey` or `movielens`) or `type: tables`, which names
 for items, users and events a Parquet file, a CSV file or a database query each, with a mapping of columns. Any of them
-may name a table of `texts` besides, for tasks on single texts:
+may name a table of `texts` besides, for tasks on single texts. Tables of one's own may be texts alone, or texts and the
+items that answer them:
 
     type: tables
     items: {type: csv, path: products.csv, columns: {item_id: sku, title: name, category: group}}
@@ -80,4 +81,4 @@ def load(
     if config.texts is not None:
         texts, found = read_texts(config.texts, base, rules, variables)
         tables, notes = replace(tables, texts=texts), (*notes, *found)
-    return validate(tables, rules, now=now, notes=notes)
+    return validate(tables, rules, now=now, declared=config.declared, notes=notes)

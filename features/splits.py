@@ -8,7 +8,11 @@ no label window overlaps another. For a release as of T, with horizon H and R ra
 
 The encoder's labels end where the oldest ranker cut begins, so each signal in the ranker's rows is out of time.
 Evaluation's labels, [T, T + H), belong to `evaluate` alone. Dated texts keep to the same times; rows whose labels have
-no time (undated texts, columns of users and items) are held out by their ids.
+no time (undated texts, columns of users and items) are held out by their ids. A source without events has no ranker and
+no cuts to train at: its texts train up to T - H, are held out up to T, and are evaluated from T on. Where no text has a
+time either, T is `UNDATED`, so that the same texts make the same release on whatever day.
+
+What a text's `split` says goes before both rules: `train` trains, `validation` is held out, and no `test` comes here.
 """
 
 from __future__ import annotations
@@ -24,12 +28,15 @@ import numpy.typing as npt
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
-from features.schema import TEXT_ID, TIMESTAMP
+from features.schema import SPLIT, TEXT_ID, TIMESTAMP
+from features.tables import TEST, TRAIN
 from infra.errors import InvalidInputError
 
 Role = Literal["encoder training", "encoder validation", "ranker", "evaluation"]
 Bool = npt.NDArray[np.bool_]
 
+# Where a release of data without any time stands.
+UNDATED: Final = datetime(1970, 1, 1, tzinfo=UTC)
 # One id in this many is held out.
 _HELD_OUT_IN: Final = 10
 
@@ -54,9 +61,10 @@ class TimePlan:
     Attributes:
         as_of: the serving cut T; a release of it has seen nothing at or after T.
         horizon: length of each label window.
-        ranker: ranker cuts, newest first; blend and calibration are fitted on the first, the GBDT on the others.
+        ranker: ranker cuts, newest first; blend and calibration are fitted on the first, the GBDT on the others. None
+            without events.
         encoder_validation: the cut whose labels stop the encoder's training.
-        encoder_training: the encoder's training cuts, newest first.
+        encoder_training: the encoder's training cuts, newest first; none without events.
     """
 
     as_of: datetime
@@ -74,6 +82,11 @@ class TimePlan:
     def gbdt(self) -> tuple[datetime, ...]:
         """The ranker cuts before the blend's, newest first: the GBDT is fitted on their labels."""
         return self.ranker[1:]
+
+    @property
+    def encoder_end(self) -> datetime:
+        """The time from which on the encoder reads no label: the oldest ranker cut, else the serving cut."""
+        return min(self.ranker, default=self.as_of)
 
     @property
     def cuts(self) -> tuple[datetime, ...]:
@@ -94,8 +107,8 @@ class TimePlan:
 
     def describe(self) -> list[dict[str, str]]:
         """Return one row per window for the report: role, what it fits, features before, labels from and until."""
-        fits = {self.blend: "blend and calibration", self.as_of: "nothing: held out"}
-        fits |= dict.fromkeys(self.gbdt, "GBDT")
+        fits = {self.as_of: "nothing: held out", **dict.fromkeys(self.gbdt, "GBDT")}
+        fits |= dict.fromkeys(self.ranker[:1], "blend and calibration")
         return [
             {
                 "role": window.role,
@@ -159,6 +172,17 @@ class SplitConfig(BaseModel):
             drawn.require_history(first_event, timedelta(days=self.minimum_history_days))
         return drawn
 
+    def text_plan(self, as_of: datetime) -> TimePlan:
+        """Return the plan of a source without events, whose texts need no folds, as of an aware time."""
+        serving = as_of.astimezone(UTC)
+        return TimePlan(
+            as_of=serving,
+            horizon=self.horizon,
+            ranker=(),
+            encoder_validation=serving - self.horizon,
+            encoder_training=(),
+        )
+
 
 def plan(as_of: datetime, horizon: timedelta, ranker_folds: int = 2, encoder_folds: int = 3) -> TimePlan:
     """Return the cuts of a release as of a time.
@@ -195,20 +219,33 @@ def plan(as_of: datetime, horizon: timedelta, ranker_folds: int = 2, encoder_fol
 def split_texts(texts: pl.DataFrame, plan: TimePlan) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Return the texts that train the encoder, and those held out to stop its training.
 
-    Dated texts are held out from the encoder's validation cut on; those at or after the oldest ranker cut are in
-    neither part. Where no text has a date, or all fall into one part, one id in ten is held out.
+    A text goes where its split says. Of those without one, dated texts are held out from the encoder's validation cut
+    on; where none has a date, or all fall into one part, one id in ten is held out. Whatever its split, a text at or
+    after the time that the encoder's labels end is in neither part: the ranker's signals would know it.
 
     Args:
-        texts: the texts table.
+        texts: the texts table, without its `test` rows.
         plan: the release's cuts.
     """
     if TIMESTAMP in texts.columns:
-        texts = texts.filter(pl.col(TIMESTAMP) < min(plan.ranker))
-        held = (texts[TIMESTAMP] >= plan.encoder_validation).to_numpy()
-        if 0 < held.sum() < len(held):
-            return texts.filter(~held), texts.filter(held)
-    held = held_out_ids(texts[TEXT_ID])
+        texts = texts.filter(pl.col(TIMESTAMP) < plan.encoder_end)
+    if SPLIT not in texts.columns:
+        held = _held_out(texts, plan)
+        return texts.filter(~held), texts.filter(held)
+    assert not texts[SPLIT].eq(TEST).any(), "test rows are taken out before anything is split"
+    free = texts[SPLIT].is_null()
+    held = texts[SPLIT].ne_missing(TRAIN).to_numpy()
+    held[free.to_numpy()] = _held_out(texts.filter(free), plan)
     return texts.filter(~held), texts.filter(held)
+
+
+def _held_out(texts: pl.DataFrame, plan: TimePlan) -> Bool:
+    """Return which texts without a split are held out, bool `[n]`: by their dates where those make two parts."""
+    if TIMESTAMP in texts.columns:
+        late: Bool = (texts[TIMESTAMP] >= plan.encoder_validation).to_numpy()
+        if 0 < late.sum() < len(late):
+            return late
+    return held_out_ids(texts[TEXT_ID])
 
 
 def held_out_ids(ids: pl.Series) -> Bool:

@@ -15,7 +15,21 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from features.schema import EVENT, ITEM, ITEM_ID, KIND, TEXT, TEXT_ID, TIMESTAMP, USER, USER_ID
+from features.schema import (
+    EVENT,
+    ITEM,
+    ITEM_ID,
+    KIND,
+    QUANTITY,
+    SPLIT,
+    TEXT,
+    TEXT_ID,
+    TIMESTAMP,
+    USER,
+    USER_ID,
+    UTC,
+    VALUE,
+)
 from infra.errors import InvalidInputError, NotFoundError
 from infra.files import atomic_directory
 
@@ -23,7 +37,15 @@ ITEMS_TABLE: Final = "items"
 USERS_TABLE: Final = "users"
 EVENTS_TABLE: Final = "events"
 TEXTS_TABLE: Final = "texts"
+# Without texts, what a shop has.
+SHOP_TABLES: Final = frozenset({ITEMS_TABLE, USERS_TABLE, EVENTS_TABLE})
 PURCHASE: Final = "purchase"
+
+# Values of the texts' `split`. No fitted part sees a row of `test`.
+TRAIN: Final = "train"
+VALIDATION: Final = "validation"
+TEST: Final = "test"
+SPLITS: Final = (TRAIN, VALIDATION, TEST)
 
 
 class UnknownIdError(InvalidInputError):
@@ -38,6 +60,22 @@ class TablesNotFoundError(NotFoundError):
     title = "Tables not found"
 
 
+def no_items() -> pl.DataFrame:
+    """Return the items table of a source that has none."""
+    return pl.DataFrame(schema={ITEM_ID: pl.String})
+
+
+def no_users() -> pl.DataFrame:
+    """Return the users table of a source that has none."""
+    return pl.DataFrame(schema={USER_ID: pl.String})
+
+
+def no_events() -> pl.DataFrame:
+    """Return the events table of a source that has none."""
+    ids = dict.fromkeys((USER_ID, ITEM_ID, EVENT), pl.String)
+    return pl.DataFrame(schema={**ids, TIMESTAMP: UTC, VALUE: pl.Float64, QUANTITY: pl.Float64})
+
+
 def no_texts() -> pl.DataFrame:
     """Return the texts table of a source that has none."""
     return pl.DataFrame(schema={TEXT_ID: pl.String, TEXT: pl.String})
@@ -45,18 +83,18 @@ def no_texts() -> pl.DataFrame:
 
 @dataclass(frozen=True, kw_only=True)
 class Tables:
-    """One catalogue, its events, and the texts that tasks are about.
+    """One catalogue, its events, and the texts that tasks are about; a table that a source lacks has no rows.
 
     Attributes:
         items: `item_id` and attribute columns; the row is the item's position.
         users: `user_id` and attribute columns; the row is the user's position.
         events: `user_id`, `item_id`, `event`, `timestamp` (UTC, microseconds); value, quantity, request id if there.
-        texts: `text_id`, `text`, label columns of any type, and `timestamp` if there; no rows where there are none.
+        texts: `text_id`, `text`, label columns of any type; `timestamp` and `split` (see `SPLITS`) if there.
     """
 
-    items: pl.DataFrame
-    users: pl.DataFrame
-    events: pl.DataFrame
+    items: pl.DataFrame = field(default_factory=no_items)
+    users: pl.DataFrame = field(default_factory=no_users)
+    events: pl.DataFrame = field(default_factory=no_events)
     texts: pl.DataFrame = field(default_factory=no_texts)
 
     @property
@@ -69,6 +107,12 @@ class Tables:
         earlier = pl.col(TIMESTAMP) < cut
         texts = self.texts.filter(earlier) if TIMESTAMP in self.texts.columns else self.texts
         return replace(self, events=self.events.filter(earlier), texts=texts)
+
+    def without_test(self) -> Tables:
+        """Return the same without the texts of split `test`: all that training, however indirectly, may read."""
+        if SPLIT not in self.texts.columns:
+            return self
+        return replace(self, texts=self.texts.filter(pl.col(SPLIT).ne_missing(TEST)))
 
 
 def encode(tables: Tables) -> pl.DataFrame:
@@ -128,7 +172,7 @@ def eligible_items(
     *,
     cut: datetime,
     event: str = PURCHASE,
-    min_users: int = 5,
+    min_users: int | None = 5,
     kinds: tuple[str, ...] | None = None,
 ) -> npt.NDArray[np.bool_]:
     """Return which items may be recommended as of a cut.
@@ -138,22 +182,23 @@ def eligible_items(
         events: encoded events (`encode`).
         cut: only events strictly before it count.
         event: the event whose users are counted.
-        min_users: fewest distinct users.
+        min_users: fewest distinct users; None asks for none, as where a source has no events.
         kinds: keep only items whose `kind` is one of these; None keeps every kind.
 
     Returns:
         bool `[n_items]`.
     """
-    users_of_item = (
-        events.lazy()
-        .filter((pl.col(EVENT) == event) & (pl.col(TIMESTAMP) < cut))
-        .group_by(ITEM)
-        .agg(pl.col(USER).n_unique().alias("users"))
-        .filter(pl.col("users") >= min_users)
-        .collect()
-    )
-    eligible = np.zeros(items.height, dtype=np.bool_)
-    eligible[users_of_item[ITEM].to_numpy()] = True
+    eligible = np.full(items.height, min_users is None)
+    if min_users is not None:
+        users_of_item = (
+            events.lazy()
+            .filter((pl.col(EVENT) == event) & (pl.col(TIMESTAMP) < cut))
+            .group_by(ITEM)
+            .agg(pl.col(USER).n_unique().alias("users"))
+            .filter(pl.col("users") >= min_users)
+            .collect()
+        )
+        eligible[users_of_item[ITEM].to_numpy()] = True
     if kinds is not None:
         eligible &= items[KIND].is_in(list(kinds)).fill_null(value=False).to_numpy()
     return eligible

@@ -5,14 +5,16 @@ from __future__ import annotations
 import glob
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, Self
 
 import polars as pl
 from polars.exceptions import NoDataError, PolarsError, SchemaError
+from pydantic import model_validator
 
 from features.findings import Finding
-from features.rules import EMPTY_TABLE, MISSING_COLUMN, Gate, ValidationConfig
+from features.rules import MISSING_COLUMN, Gate, ValidationConfig
 from features.schema import EVENT, ITEM_ID, TEXT, TEXT_ID, USER_ID
 from features.table_config import ColumnConfig, CsvTable, DatabaseTable, Declaration, ParquetTable, TableConfig
 from features.tables import EVENTS_TABLE, ITEMS_TABLE, TEXTS_TABLE, USERS_TABLE, Tables
@@ -42,26 +44,44 @@ class DatabaseUnavailableError(UnavailableError):
 
 
 class TablesConfig(Declaration):
-    """One's own tables.
+    """One's own tables: a shop's items and events, texts, or both; items beside texts may be what answers them.
 
     Attributes:
-        items: the catalogue.
+        items: the catalogue; None where there is none.
         users: None takes the users from the events, with no attributes.
-        events: one table or several, which are put one after the other.
+        events: one table or several, which are put one after the other; None where there are none.
         texts: for tasks on single texts; None where there are none.
     """
 
     type: Literal["tables"]
-    items: TableConfig
+    items: TableConfig | None = None
     users: TableConfig | None = None
-    events: TableConfig | tuple[TableConfig, ...]
+    events: TableConfig | tuple[TableConfig, ...] | None = None
     texts: TableConfig | None = None
+
+    @model_validator(mode="after")
+    def _tables_make_a_source(self) -> Self:
+        given = [name for name in (ITEMS_TABLE, USERS_TABLE, EVENTS_TABLE, TEXTS_TABLE) if getattr(self, name)]
+        found = ", ".join(given) or "no table"
+        if self.events is None and self.texts is None:
+            raise ValueError(f"expected events or texts at least, found {found}")
+        if self.events is not None and self.items is None:
+            raise ValueError(f"expected items beside events, which are of them, found {found}")
+        if self.users is not None and self.events is None:
+            raise ValueError(f"expected events beside users, who are read by what they did, found {found}")
+        return self
+
+    @property
+    def declared(self) -> frozenset[str]:
+        """Names of the tables that the source has."""
+        found = {name for name in (ITEMS_TABLE, EVENTS_TABLE, TEXTS_TABLE) if getattr(self, name) is not None}
+        return frozenset(found | {USERS_TABLE} if self.events is not None else found)
 
 
 def read_declared(
     config: TablesConfig, base: Path, rules: ValidationConfig, variables: Mapping[str, str]
 ) -> tuple[Tables, tuple[Finding, ...]]:
-    """Read the declared items, users and events, not yet validated, and what their mappings found.
+    """Read the declared tables but for texts, not yet validated, and what their mappings found.
 
     Args:
         config: the tables.
@@ -75,27 +95,21 @@ def read_declared(
         DatabaseUnavailableError: if a query fails.
     """
     reader = _Reader(base, rules, variables)
-    items = reader.table(ITEMS_TABLE, config.items)
-    several = config.events if isinstance(config.events, tuple) else (config.events,)
-    events = _one_after_the_other([reader.table(EVENTS_TABLE, table) for table in several])
-    users = reader.table(USERS_TABLE, config.users) if config.users else reader.users_of(events)
-    return Tables(items=items, users=users, events=events), tuple(reader.findings)
+    tables = Tables() if config.items is None else Tables(items=reader.table(ITEMS_TABLE, config.items))
+    if config.events is not None:
+        several = config.events if isinstance(config.events, tuple) else (config.events,)
+        events = _one_after_the_other([reader.table(EVENTS_TABLE, table) for table in several])
+        users = reader.table(USERS_TABLE, config.users) if config.users else reader.users_of(events)
+        tables = replace(tables, users=users, events=events)
+    return tables, tuple(reader.findings)
 
 
 def read_texts(
     table: TableConfig, base: Path, rules: ValidationConfig, variables: Mapping[str, str]
 ) -> tuple[pl.DataFrame, tuple[Finding, ...]]:
-    """Read a declared table of texts, not yet validated, and what its mapping found.
-
-    Tables without texts are sound, so that a declared table is empty must be said here; arguments and errors are those
-    of `read_declared`.
-    """
+    """Read a declared table of texts, not yet validated, and what its mapping found; errors as of `read_declared`."""
     reader = _Reader(base, rules, variables)
-    texts = reader.table(TEXTS_TABLE, table)
-    dropped = any(finding.action == "drop" and finding.count for finding in reader.findings)
-    if texts.is_empty() and not dropped:
-        reader.note(TEXTS_TABLE, "*", EMPTY_TABLE, 1, "at least one row", "no rows")
-    return texts, tuple(reader.findings)
+    return reader.table(TEXTS_TABLE, table), tuple(reader.findings)
 
 
 def _one_after_the_other(parts: list[pl.DataFrame]) -> pl.DataFrame:
@@ -138,7 +152,7 @@ class _Reader:
 
     def note(self, table: str, column: str, rule: str, count: int, expected: str, found: str) -> None:
         """Add a finding: an error where the table can't be looked at, else an assumption."""
-        action: Literal["assume", "error"] = "error" if rule in (MISSING_COLUMN, EMPTY_TABLE) else "assume"
+        action: Literal["assume", "error"] = "error" if rule == MISSING_COLUMN else "assume"
         self.findings.append(
             Finding(table=table, column=column, rule=rule, action=action, count=count, expected=expected, found=found)
         )

@@ -1,9 +1,11 @@
-"""What a task's parts may say together."""
+"""What a task's parts may say together, and which tables it needs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING
+
+from features.tables import EVENTS_TABLE, ITEMS_TABLE, TEXTS_TABLE
 
 if TYPE_CHECKING:
     from features.tasks import TaskSpec
@@ -14,6 +16,27 @@ def contradictions(task: TaskSpec) -> Iterator[str]:
     yield from _wrong_rows(task)
     yield from _wrong_kind(task)
     yield from _wrong_classes(task)
+
+
+def needed_tables(task: TaskSpec) -> tuple[str, ...]:
+    """Return the tables without which there is nothing to learn a task from.
+
+    Users and items are read as of the cuts of events, also where their labels stand in a column.
+    """
+    if task.on != "text":
+        return (EVENTS_TABLE,)
+    return (TEXTS_TABLE, ITEMS_TABLE) if task.kind == "contrastive" else (TEXTS_TABLE,)
+
+
+def lacking(task: TaskSpec, tables: Collection[str]) -> str | None:
+    """Return what a task needs and a source of these tables lacks, as an error says it; None where all is there."""
+    missing = [name for name in needed_tables(task) if name not in tables]
+    if not missing:
+        return None
+    kind = f"{task.kind} on {task.on}"
+    return (
+        f"task {task.name}: {kind} needs {' and '.join(missing)}, found a source with {', '.join(sorted(tables))} alone"
+    )
 
 
 def _wrong_rows(task: TaskSpec) -> Iterator[str]:

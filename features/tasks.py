@@ -7,7 +7,7 @@ that stand in a column have no cut: see `features.column_labels`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Annotated, Literal, Self
 
@@ -15,7 +15,7 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from features.schema import EVENT, ITEM, LABEL, QUANTITY, TIMESTAMP, USER, VALUE
-from features.task_checks import contradictions
+from features.task_checks import contradictions, lacking
 from infra.errors import InvalidInputError, unknown_name
 
 
@@ -130,6 +130,18 @@ class TaskSpec(_Part):
         if wrong is not None:
             raise ValueError(f"task {self.name}: {wrong}")
         return self
+
+
+def check_tables(tasks: Iterable[TaskSpec], tables: Collection[str]) -> None:
+    """Check that a source has the tables (their names) that every task needs.
+
+    Raises:
+        TaskError: naming the task and the tables.
+    """
+    for task in tasks:
+        lack = lacking(task, tables)
+        if lack is not None:
+            raise TaskError(lack)
 
 
 def check_tasks(tasks: Iterable[TaskSpec]) -> None:

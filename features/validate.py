@@ -7,7 +7,8 @@ raised together, so that one run shows everything there is to mend.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
@@ -32,13 +33,14 @@ from features.schema import (
     EVENT,
     ITEM_ID,
     REQUEST_ID,
+    SPLIT,
     TEXT,
     TEXT_ID,
     TIMESTAMP,
     UPDATED_AT,
     USER_ID,
 )
-from features.tables import EVENTS_TABLE, ITEMS_TABLE, TEXTS_TABLE, USERS_TABLE, Tables
+from features.tables import EVENTS_TABLE, ITEMS_TABLE, SHOP_TABLES, TEXTS_TABLE, USERS_TABLE, Tables
 from infra.errors import InvalidInputError
 
 _OPTIONAL_TIMES: Final = (AVAILABLE_FROM, AVAILABLE_TO, UPDATED_AT)
@@ -56,7 +58,12 @@ class InvalidTablesError(InvalidInputError):
 
 
 def validate(
-    tables: Tables, config: ValidationConfig, *, now: datetime, notes: Iterable[Finding] = ()
+    tables: Tables,
+    config: ValidationConfig,
+    *,
+    now: datetime,
+    declared: Collection[str] | None = None,
+    notes: Iterable[Finding] = (),
 ) -> tuple[Tables, ValidationReport]:
     """Return the canonical tables and the report.
 
@@ -64,6 +71,8 @@ def validate(
         tables: the tables as read; columns and types may be wrong.
         config: the policies.
         now: aware time after which an event or a text is in the future.
+        declared: names of the tables that the source has, events only beside items and users. Any of them without rows
+            fails; one that isn't declared is left as it is. None takes a shop's, and texts where there are some.
         notes: findings of the reader, put first in the report.
 
     Returns:
@@ -73,7 +82,8 @@ def validate(
         InvalidTablesError: if a rule whose policy is `error` found rows.
     """
     findings = list(notes)
-    gates = _gates(tables, config, findings)
+    present = declared or (SHOP_TABLES | {TEXTS_TABLE} if tables.texts.height else SHOP_TABLES)
+    gates = {name: _gate(name, frame, config, findings) for name, frame in tables.frames.items() if name in present}
 
     def report() -> ValidationReport:
         rows = tuple(TableRows(table=name, read=gate.read, kept=gate.frame.height) for name, gate in gates.items())
@@ -83,10 +93,11 @@ def validate(
     ready = [gate.has_columns_and_rows() for gate in gates.values()]
     if not all(ready):
         raise InvalidTablesError(report())
-    items, users = gates[ITEMS_TABLE], gates[USERS_TABLE]
-    _check_catalogue(items, ITEM_ID)
-    _check_catalogue(users, USER_ID)
-    _check_events(gates[EVENTS_TABLE], items.frame, users.frame, now)
+    for name, key in ((ITEMS_TABLE, ITEM_ID), (USERS_TABLE, USER_ID)):
+        if name in gates:
+            _check_catalogue(gates[name], key)
+    if EVENTS_TABLE in gates:
+        _check_events(gates[EVENTS_TABLE], gates[ITEMS_TABLE].frame, gates[USERS_TABLE].frame, now)
     if TEXTS_TABLE in gates:
         _check_texts(gates[TEXTS_TABLE], now)
     for gate in gates.values():
@@ -94,17 +105,12 @@ def validate(
     outcome = report()
     if any(f.action == "error" and f.count for f in outcome.findings):
         raise InvalidTablesError(outcome)
-    return Tables(**{name: gate.frame.drop(ROW) for name, gate in gates.items()}), outcome
+    return replace(tables, **{name: gate.frame.drop(ROW) for name, gate in gates.items()}), outcome
 
 
-def _gates(tables: Tables, config: ValidationConfig, notes: list[Finding]) -> dict[str, Gate]:
-    """Return a gate a table; texts pass none where there are none, which is no fault of a source."""
-    gates = {}
-    for name, frame in tables.frames.items():
-        dropped = sum(note.count for note in notes if note.table == name and note.action == "drop")
-        if name != TEXTS_TABLE or frame.height or dropped:
-            gates[name] = Gate(name, frame, config, dropped)
-    return gates
+def _gate(name: str, frame: pl.DataFrame, config: ValidationConfig, notes: list[Finding]) -> Gate:
+    dropped = sum(note.count for note in notes if note.table == name and note.action == "drop")
+    return Gate(name, frame, config, dropped)
 
 
 def _check_key(gate: Gate, key: str) -> None:
@@ -130,6 +136,8 @@ def _check_texts(gate: Gate, now: datetime) -> None:
     """Check texts; what a label column must hold depends on the tasks: see `features.column_labels`."""
     _check_key(gate, TEXT_ID)
     gate.check_text(TEXT, blank=BLANK_TEXT)
+    if SPLIT in gate.frame.columns:
+        gate.check_split()
     if TIMESTAMP in gate.frame.columns:
         _check_times(gate, now)
 

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from features.datasets.dataset import DatasetMissingError
 from features.schema import ITEM_ID
 from features.table_config import TableConfig
+from features.tables import SHOP_TABLES, TEXTS_TABLE
 
 HOUSEHOLD: Final = "household_id"
 PRODUCT_ID: Final = "product_id"
@@ -40,6 +41,11 @@ class CompleteJourneyConfig(BaseModel):
     max_users: int | None = Field(default=None, gt=0)
     exclude_departments: tuple[str, ...] = ("FUEL", "MISCELLANEOUS")
     texts: TableConfig | None = None
+
+    @property
+    def declared(self) -> frozenset[str]:
+        """Names of the tables that the source has."""
+        return SHOP_TABLES if self.texts is None else SHOP_TABLES | {TEXTS_TABLE}
 
 
 def data_folder(config: CompleteJourneyConfig) -> Path:

@@ -19,7 +19,7 @@ from features.datasets.dataset import TITLE, DatasetMissingError
 from features.findings import Finding
 from features.schema import EVENT, ITEM_ID, KIND, TIMESTAMP, USER_ID, VALUE
 from features.table_config import TableConfig
-from features.tables import Tables
+from features.tables import SHOP_TABLES, TEXTS_TABLE, Tables
 from features.timestamps import read_times
 
 RATING: Final = "rating"
@@ -59,6 +59,11 @@ class MovieLensConfig(BaseModel):
     type: Literal["movielens"] = "movielens"
     path: Path
     texts: TableConfig | None = None
+
+    @property
+    def declared(self) -> frozenset[str]:
+        """Names of the tables that the source has."""
+        return SHOP_TABLES if self.texts is None else SHOP_TABLES | {TEXTS_TABLE}
 
 
 def read_movielens(config: MovieLensConfig) -> tuple[Tables, tuple[Finding, ...]]:

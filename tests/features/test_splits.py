@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from features.schema import TEXT_ID, TIMESTAMP
+from features.schema import SPLIT, TEXT_ID, TIMESTAMP
 from features.splits import SplitConfig, SplitError, TimePlan, held_out_ids, plan, split_texts
 
 T = datetime(2017, 12, 4, tzinfo=UTC)
@@ -121,6 +121,34 @@ def test_undated_texts_are_held_out_by_id() -> None:
     # blake2b of 8 bytes, as hexdigest() gives it, divides by ten for these of t0 to t29.
     assert held[TEXT_ID].to_list() == ["t2", "t3", "t19", "t23"]
     assert train.height == 26
+
+
+def test_a_split_goes_before_dates_and_hashes() -> None:
+    # t0 trains though its date holds out, t3 is held out though it trains by date; t1 and t2 go by their dates.
+    dated = texts(1, 200, 2, 200).with_columns(pl.Series(SPLIT, ["train", None, None, "validation"]))
+    train, held = split_texts(dated, plan(T, H))
+    assert (train[TEXT_ID].to_list(), held[TEXT_ID].to_list()) == (["t0", "t1"], ["t2", "t3"])
+    # Of undated t0 to t29 the hash holds out t2, t3, t19, t23 (see above); t2 and t4 say otherwise.
+    split = [{2: "train", 4: "validation"}.get(row) for row in range(30)]
+    undated = texts(*range(30)).drop(TIMESTAMP).with_columns(pl.Series(SPLIT, split))
+    _, held = split_texts(undated, plan(T, H))
+    assert held[TEXT_ID].to_list() == ["t3", "t4", "t19", "t23"]
+
+
+def test_no_split_lets_a_text_of_the_rankers_time_train() -> None:
+    late = texts(10, 0, -10).with_columns(pl.Series(SPLIT, ["train"] * 3))
+    train, held = split_texts(late, plan(T, H))
+    assert (train[TEXT_ID].to_list(), held.height) == (["t0"], 0)
+
+
+def test_without_events_texts_train_up_to_a_horizon_before_the_as_of_time() -> None:
+    drawn = SplitConfig(horizon_days=28).text_plan(T)
+    assert (drawn.cuts, drawn.encoder_end, drawn.encoder_validation) == ((T - H, T), T, T - H)
+    assert [window.role for window in drawn.windows()] == ["encoder validation", "evaluation"]
+    assert [row["fits"] for row in drawn.describe()] == ["early stopping", "nothing: held out"]
+    # The oldest ranker cut of the usual plan lies two horizons back: these are 28.1, 28, 0.1 and 0 days before T.
+    train, held = split_texts(texts(-27.9, -28, -55.9, -56), drawn)
+    assert (train[TEXT_ID].to_list(), held[TEXT_ID].to_list()) == (["t0"], ["t1", "t2"])
 
 
 def test_one_id_in_ten_is_held_out_and_none_changes_sides() -> None:

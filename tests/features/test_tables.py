@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.schema import EVENT, ITEM, ITEM_ID, KIND, TEXT, TEXT_ID, TIMESTAMP, USER, USER_ID
+from features.schema import EVENT, ITEM, ITEM_ID, KIND, SPLIT, TEXT, TEXT_ID, TIMESTAMP, USER, USER_ID
 from features.tables import (
     Tables,
     TablesNotFoundError,
@@ -128,6 +128,21 @@ def test_eligible_counts_distinct_users_before_the_cut() -> None:
     np.testing.assert_array_equal(both, [True, False, False, True])
     products = eligible_items(items, events, cut=DAY[3], min_users=2, kinds=("product",))
     np.testing.assert_array_equal(products, [True, False, False, False])
+
+
+def test_where_nobody_can_buy_every_item_of_its_kind_is_eligible() -> None:
+    items = pl.DataFrame({ITEM_ID: ["a", "b"], KIND: ["answer", "draft"]})
+    nothing = encode(Tables(items=items))
+    np.testing.assert_array_equal(eligible_items(items, nothing, cut=DAY[0], min_users=None), [True, True])
+    answers = eligible_items(items, nothing, cut=DAY[0], min_users=None, kinds=("answer",))
+    np.testing.assert_array_equal(answers, [True, False])
+
+
+def test_test_rows_are_taken_out_of_texts_alone() -> None:
+    texts = pl.DataFrame({TEXT_ID: list("abcd"), TEXT: list("abcd"), SPLIT: ["train", "test", None, "validation"]})
+    found = replace(tables(["a"], ["u"], [("u", "a", "view", DAY[0])]), texts=texts).without_test()
+    assert found.texts[TEXT_ID].to_list() == ["a", "c", "d"]
+    assert found.events.height == 1
 
 
 def test_written_tables_read_back_and_are_replaced_whole(tmp_path: Path) -> None:

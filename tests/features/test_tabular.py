@@ -13,7 +13,7 @@ from features.findings import ValidationReport
 from features.rules import ValidationConfig
 from features.schema import EVENT, ITEM_ID, TEXT, TEXT_ID, TIMESTAMP, USER_ID, VALUE
 from features.sources import SourceConfig, load
-from features.tables import Tables
+from features.tables import Tables, encode
 from features.tabular import DatabaseUnavailableError, SourceNotFoundError, SourceUnreadableError, TablesConfig
 from features.validate import InvalidTablesError
 
@@ -180,6 +180,42 @@ def test_text_columns_keep_their_zeros(shop: Path) -> None:
 def test_a_declaration_that_cannot_hold_is_refused(broken: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         TypeAdapter(SourceConfig).validate_python({"type": "tables", "items": broken, "events": ORDERS})
+
+
+@pytest.mark.parametrize(
+    ("tables", "message"),
+    [
+        ({"items": ITEMS}, "expected events or texts at least, found items"),
+        ({}, "expected events or texts at least, found no table"),
+        ({"events": ORDERS}, "expected items beside events, which are of them, found events"),
+        ({"users": ITEMS, "texts": ITEMS}, "expected events beside users, .* found users, texts"),
+    ],
+)
+def test_tables_that_make_no_source_are_refused(tables: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        TablesConfig.model_validate({"type": "tables", **tables})
+
+
+def test_a_source_says_which_tables_it_has() -> None:
+    def declared(**tables: Any) -> set[str]:
+        return set(TablesConfig.model_validate({"type": "tables", **tables}).declared)
+
+    assert declared(texts=ITEMS) == {"texts"}
+    assert declared(texts=ITEMS, items=ITEMS) == {"texts", "items"}
+    # Users are those of the events where no table of them is named.
+    assert declared(items=ITEMS, events=ORDERS) == {"items", "users", "events"}
+
+
+def test_texts_alone_and_texts_with_items_are_sources(shop: Path) -> None:
+    (shop / "tickets.csv").write_text("id,body,topic\n1,too cold,tea\n", encoding="utf-8")
+    alone, report = read(shop, items=None, events=None, texts=TICKETS)
+    assert alone.texts.rows() == [("1", "too cold", "tea")]
+    assert (alone.items.height, alone.users.height, alone.events.height) == (0, 0, 0)
+    assert encode(alone).is_empty()
+    assert [rows.table for rows in report.tables] == ["texts"]
+    both, report = read(shop, events=None, texts=TICKETS)
+    assert both.items[ITEM_ID].to_list() == ["007", "7"]
+    assert [rows.table for rows in report.tables] == ["items", "texts"]
 
 
 TICKETS = {"type": "csv", "path": "tickets.csv", "columns": {"text_id": "id", "text": "body", "topic": "topic"}}

@@ -10,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from features.schema import UTC as UTC_DTYPE
-from features.tasks import TaskError, TaskSpec, check_tasks, labels
+from features.tasks import TaskError, TaskSpec, check_tables, check_tasks, labels
 from infra.errors import InvalidInputError
 
 START = datetime(2020, 1, 1, tzinfo=UTC)
@@ -173,6 +173,27 @@ def test_names_and_parents() -> None:
         check_tasks([first, first])
     with pytest.raises(TaskError, match="task buy: parent"):
         check_tasks([second, first])
+
+
+@pytest.mark.parametrize(
+    ("parts", "needs"),
+    [
+        ({"label": PURCHASE}, "binary on pair needs events"),
+        ({"on": "user", "label": COLUMN}, "binary on user needs events"),
+        ({"on": "item", "kind": "regression", "label": COLUMN}, "regression on item needs events"),
+        ({"on": "text", "kind": "contrastive", "label": COLUMN}, "contrastive on text needs items"),
+    ],
+)
+def test_a_task_without_its_tables_names_both(parts: dict[str, Any], needs: str) -> None:
+    with pytest.raises(TaskError, match=f"task t: {needs}, found a source with texts alone"):
+        check_tables([task(**parts)], {"texts"})
+    check_tables([task(**parts)], {"texts", "items", "users", "events"})
+
+
+def test_texts_are_enough_for_a_task_on_them() -> None:
+    check_tables([task(on="text", label=COLUMN)], {"texts"})
+    with pytest.raises(TaskError, match="task t: binary on text needs texts, found a source with events, items, users"):
+        check_tables([task(on="text", label=COLUMN)], {"items", "users", "events"})
 
 
 def test_a_parent_is_a_binary_task_on_the_same_rows() -> None:

@@ -24,12 +24,13 @@ from features.rules import (
     NAIVE_TIMESTAMP,
     NULL_KEY,
     UNKNOWN_ITEM,
+    UNKNOWN_SPLIT,
     UNKNOWN_USER,
     UNUSED_COLUMN,
     WRONG_TYPE,
     ValidationConfig,
 )
-from features.schema import EVENT, ITEM_ID, QUANTITY, TEXT, TEXT_ID, TIMESTAMP, USER_ID, VALUE
+from features.schema import EVENT, ITEM_ID, QUANTITY, SPLIT, TEXT, TEXT_ID, TIMESTAMP, USER_ID, VALUE
 from features.tables import EVENTS_TABLE, ITEMS_TABLE, TEXTS_TABLE, USERS_TABLE, Tables
 from features.validate import InvalidTablesError, validate
 
@@ -183,6 +184,37 @@ def test_texts_without_their_columns_are_an_error() -> None:
     assert str(error) == "texts.text: missing_column: expected a column 'text', found columns text_id, body"
     error = failure(make(texts=texts(text=[1.5, 2.5])))
     assert "texts.text: wrong_type: expected text or whole numbers, found 2 rows with type Float64" in str(error)
+
+
+def test_a_table_is_asked_for_only_where_it_is_declared() -> None:
+    alone = Tables(texts=texts(text=["hello"]))
+    tables, report = validate(alone, ValidationConfig(), now=NOW, declared={TEXTS_TABLE})
+    assert tables.texts.height == 1
+    assert [rows.table for rows in report.tables] == [TEXTS_TABLE]
+    assert {found.table for found in report.findings} == {TEXTS_TABLE}
+    with pytest.raises(InvalidTablesError, match=r"^items\.\*: empty_table: expected at least one row, found no rows$"):
+        validate(alone, ValidationConfig(), now=NOW, declared={TEXTS_TABLE, ITEMS_TABLE})
+
+
+def test_items_without_events_are_checked_as_a_catalogue() -> None:
+    both = Tables(items=pl.DataFrame({ITEM_ID: ["a", "a"]}), texts=texts(text=["hello"]))
+    with pytest.raises(InvalidTablesError, match=r"items\.item_id: duplicate_key"):
+        validate(both, ValidationConfig(), now=NOW, declared={TEXTS_TABLE, ITEMS_TABLE})
+
+
+def test_a_split_is_one_of_three_or_null_whatever_the_policies() -> None:
+    sound = texts(text=list("abcd"), split=["train", "validation", "test", None])
+    tables, report = validate(make(texts=sound), ValidationConfig(), now=NOW)
+    assert tables.texts[SPLIT].to_list() == ["train", "validation", "test", None]
+    assert report.count(UNKNOWN_SPLIT) == 0
+    error = failure(make(texts=texts(text=list("abc"), split=["train", "dev", "holdout"])), LENIENT)
+    assert str(error) == (
+        "texts.split: unknown_split: expected one of train, validation, test, or null, found 2 rows with others: "
+        "'dev', 'holdout'; first rows: row='1', text_id='t1', text='b', split='dev'; "
+        "row='2', text_id='t2', text='c', split='holdout'"
+    )
+    unset, _ = validate(make(texts=texts(text=["a"], split=[None])), ValidationConfig(), now=NOW)
+    assert unset.texts.schema[SPLIT] == pl.String
 
 
 def test_a_long_text_is_shown_in_part() -> None:
