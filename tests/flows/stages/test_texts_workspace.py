@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from ranking.answers import load_release
 from ranking.service import create_combined_app
 from retrieval.warmup import WarmupError
 
+T = datetime(2024, 1, 1, tzinfo=UTC)
 THINGS = ("tea", "coffee", "bread", "soap")
 WORDS = ("is", "likes", "user", "gift", "number")
 # Eighty texts of a thing, a word and a digit; one in four is held out from everything, one in four stops training.
@@ -131,7 +133,8 @@ def test_texts_alone_make_a_release_of_an_encoder(finance: Made) -> None:
     # Nothing was computed for what there isn't.
     steps = {path.name.rpartition("-")[0] for path in (finance.folder / ".polyrank" / "runs").iterdir()}
     assert steps == {"tables", "encoder"}
-    assert not (finance.folder / ".polyrank" / "feast").exists()
+    assert {path.name for path in (finance.folder / ".polyrank").iterdir()} == {"tables", "runs", "releases", "reports"}
+    assert {row.table for row in finance.report.validation} == {"texts"}
 
 
 def test_tasks_on_texts_are_measured_on_the_test_split(finance: Made) -> None:
@@ -188,6 +191,26 @@ def test_the_same_texts_make_the_same_release_and_no_index_is_refreshed(finance:
     assert "undated" in run(finance.folder, "releases")
     assert "expected items to index, found a source without" in run(finance.folder, "refresh", "index", code=1)
     assert "removed 0 releases" in run(finance.folder, "prune", "--unused-days", "1")
+
+
+def test_an_index_refresh_keeps_models_that_must_be_there(
+    finance: Made, run: Callable[..., str], tmp_path: Path
+) -> None:
+    """Items alone need no model but the encoder; users need those of what they did, which this release hasn't."""
+    folder = shutil.copytree(finance.folder, tmp_path / "grown")
+    document = yaml.safe_load((folder / "polyrank.yaml").read_text(encoding="utf-8"))
+    document["source"]["items"] = {"type": "parquet", "path": "items.parquet"}
+    (folder / "polyrank.yaml").write_text(yaml.safe_dump(document), encoding="utf-8")
+    run(folder, "refresh", "index")
+    grown = ReleaseStore(folder / ".polyrank" / "releases").list()[0]
+    assert grown.parent == finance.release_id
+    assert load_release(folder / ".polyrank" / "releases" / grown.release_id).parts == ("encoder", "items")
+    document["source"]["events"] = {"type": "parquet", "path": "events.parquet"}
+    (folder / "polyrank.yaml").write_text(yaml.safe_dump(document), encoding="utf-8")
+    bought = {"user_id": ["u"], "item_id": ["about-tea"], "event": ["purchase"], "timestamp": [T]}
+    pl.DataFrame(bought).write_parquet(folder / "events.parquet")
+    refused = run(folder, "refresh", "index", code=1)
+    assert f"release {finance.release_id}: expected collaborative/ to keep, found none" in refused
 
 
 def test_labels_are_asked_for_and_words_explained_without_events(finance: Made, run: Callable[..., str]) -> None:
