@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +16,7 @@ import pytest
 import structlog
 import yaml
 from fastapi.testclient import TestClient
+from prefect.testing.utilities import prefect_test_harness
 from safetensors.numpy import load_file, save_file
 from typer.testing import CliRunner
 
@@ -82,10 +82,9 @@ class Made:
     report: Report
 
 
-@pytest.fixture(scope="session")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
+@pytest.fixture(scope="module")
+def run() -> Iterator[Callable[..., str]]:
     """Type a command; all of them share one temporary Prefect server, which takes seconds to start."""
-    os.environ["PREFECT_HOME"] = str(tmp_path_factory.mktemp("prefect"))
 
     def typed(folder: Path, *arguments: str, code: int = 0) -> str:
         done = CliRunner().invoke(app, [*arguments, "-w", str(folder)])
@@ -94,7 +93,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
         assert done.exit_code == code, f"{arguments}: {done.output}\n{done.exception!r}"
         return done.output
 
-    return typed
+    with prefect_test_harness(server_startup_timeout=120):
+        yield typed
 
 
 def make(folder: Path, run: Callable[..., str]) -> Made:
@@ -105,14 +105,14 @@ def make(folder: Path, run: Callable[..., str]) -> Made:
     return Made(folder, current, read(folder / ".polyrank" / "reports" / current / "report.json"))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def finance(tmp_path_factory: pytest.TempPathFactory, encoder_lines: dict[str, Any], run: Callable[..., str]) -> Made:
     folder = tmp_path_factory.mktemp("texts") / "finance"
     gate = {"texts": {"intent": {"accuracy": 0.5}, "size": {"mae": 3}}}
     return make(write(folder, {**encoder_lines, "steps": 120}, ON_TEXT, items=False, gate=gate), run)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def desk(tmp_path_factory: pytest.TempPathFactory, encoder_lines: dict[str, Any], run: Callable[..., str]) -> Made:
     folder = tmp_path_factory.mktemp("texts") / "desk"
     gate = {"min_index_recall": 0.5, "texts": {"answer": {"recall_at_1": 0.3, "mrr": 0.3}}}
