@@ -120,3 +120,14 @@ def test_test_rows_are_stored_and_never_reach_a_build(shop: Path) -> None:
     key = build.encoder_key
     pl.DataFrame({**columns, "topic": ["other", "soap"]}).write_parquet(shop / "texts.parquet")
     assert start(shop).encoder_key == key
+
+
+def test_a_shop_that_becomes_texts_leaves_nothing_of_itself(shop: Path) -> None:
+    assert start(shop).data.n_users == 1
+    alone = WORKSPACE.replace("  items: {type: parquet, path: items.parquet}\n", "")
+    alone = alone.replace("  events: {type: parquet, path: events.parquet}\n", "")
+    alone = "".join(line for line in alone.splitlines(keepends=True) if "purchase" not in line)
+    (shop / "polyrank.yaml").write_text(alone, encoding="utf-8")
+    data = start(shop).data
+    assert (data.n_users, data.n_items, data.events.height) == (0, 0, 0)
+    assert data.tables.texts.height == 1
