@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Self
@@ -65,12 +65,18 @@ class StudyData:
         return run_trial(self.data, config, tasks, memory=self.memory)
 
 
-def study_data(build: Build) -> TrainingData:
-    """Return a build's training data with the part that no run of a study reads."""
+def study_data(build: Build, groups: Mapping[str, Sequence[str]] | None = None) -> TrainingData:
+    """Return a build's training data with the part that no run of a study reads.
+
+    Args:
+        build: of the workspace.
+        groups: by `user`, `item` or `text` the columns whose values tell groups; None takes those that its encoder
+            section reads.
+    """
     plan, encoder = build.plan, build.workspace.config.encoder
     cuts = (*plan.encoder_training, plan.encoder_validation, min(plan.ranker))
     frames = {cut: build.frames(cut) for cut in cuts}
-    return training_data(build.data, build.tasks, plan, frames, groups=encoder.group_columns, study=True)
+    return training_data(build.data, build.tasks, plan, frames, groups=groups or encoder.group_columns, study=True)
 
 
 def chosen_tasks(build: Build, names: Sequence[str] | None, *, least: int) -> tuple[str, ...]:
