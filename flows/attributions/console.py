@@ -37,7 +37,8 @@ def explained_text(report: AttributionReport, row: ExplainedText) -> RenderableT
     if found.label is not None:
         heading.append(f", class {found.label}")
     figures = Text.assemble(
-        ("logit ", "dim"), report.words_of(found.logit), ("  masked ", "dim"), f"{found.baseline_logit:.3f}",
+        ("logit ", "dim"), report.words_of(found.logit),
+        ("  masked ", "dim"), f"{found.baseline_logit:z.3f}".replace("-", "−"),
         ("  delta ", "dim"), (format_value(found.delta), "yellow" if row.has_large_delta else ""),
     )  # fmt: skip
     table = simple_table("", "word", "share", right=frozenset({"share"}))

@@ -99,10 +99,13 @@ class AttributionReport:
     page: Path
 
     def words_of(self, logit: float) -> str:
-        """Return a logit as a reader takes it: a regression's number, a binary task's with its probability."""
-        if self.kind == "regression":
-            return f"{logit:.4g}"
-        return f"{logit:.3f}" + (f" (probability {1 / (1 + math.exp(-logit)):.3f})" if self.kind == "binary" else "")
+        """Return a logit as a reader takes it: a regression's number, a binary task's with its probability.
+
+        The minus is the typographic one, and no zero is negative.
+        """
+        number = f"{logit:z.4g}" if self.kind == "regression" else f"{logit:z.3f}"
+        share = f" (probability {1 / (1 + math.exp(-logit)):.3f})" if self.kind == "binary" else ""
+        return number.replace("-", "−") + share
 
 
 def segments_of(attribution: Attribution) -> tuple[Segment, ...]:
