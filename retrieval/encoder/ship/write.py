@@ -26,7 +26,8 @@ log = structlog.get_logger(__name__)
 VECTOR_TOLERANCE: Final = 1e-5
 # Rounded formats move every vector a little; what counts is the order of neighbours.
 RANK_CORRELATION: Final = 0.99
-# Nor may they move tags: in float32 their probabilities differ by 1e-6, in rounded formats by PLACEHOLDER.
+# Nor may they move tags far: of MiniLM with random heads, by 1e-6 in float32, .0003 with float16 weights, .004 in
+# bfloat16, .014 with int8 weights and .023 in int8, where every unit kept its likeliest tag.
 EXACT_TAG_DISTANCE: Final = 1e-4
 TAG_DISTANCE: Final = 0.05
 # Fewer rows say little of an order.
