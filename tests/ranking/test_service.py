@@ -421,6 +421,10 @@ def test_openapi_names_the_contract(running: Running) -> None:
     assert {"/v1/rank", "/v1/recommend", "/v1/predict", "/v1/events", "/v1/releases", "/v1/candidates"} <= set(
         document["paths"]
     )
+    schemas = document["components"]["schemas"]
+    assert "tag: null where the unit has none of its own" in schemas["TagPrediction"]["description"]
+    assert set(schemas["TagPrediction"]["required"]) == {"start", "end", "text", "tag", "probability"}
+    assert {"TagsPrediction", "SlotPrediction", "ClassPrediction"} <= set(schemas)
     assert httpx.get(f"{running.url}/health/ready").json()["release"] == "first"
 
 
