@@ -13,6 +13,7 @@ import numpy as np
 from features.schema import Float32, Int32, UserFeatures
 from infra.errors import InvalidInputError, unknown_name
 from ranking.contract import ClassPrediction, Prediction, TaskAnswer
+from ranking.tags import tags_prediction
 from retrieval.encoder.layout import TaskOn
 
 if TYPE_CHECKING:
@@ -89,8 +90,17 @@ def of_texts(ranker: Ranker, texts: Sequence[str], tasks: Sequence[str]) -> Answ
     Raises:
         EncoderUnavailableError: the release has no text encoder that this version reads.
     """
-    vectors = ranker.retriever.encode_texts(texts)
-    return {task: list(_of_vectors(ranker.heads, task, vectors)) for task in tasks}
+    assert ranker.heads is not None
+    entries = ranker.heads.tasks
+    read = ranker.retriever.read_texts(texts, [task for task in tasks if entries[task].kind == "token_tags"])
+    found: Answers = {}
+    for task in tasks:
+        if task in read.tags:
+            both = zip(texts, read.tags[task], strict=True)
+            found[task] = [tags_prediction(text, own, entries[task]) for text, own in both]
+        else:
+            found[task] = list(_of_vectors(ranker.heads, task, read.vectors))
+    return found
 
 
 def by_row(ids: Sequence[str], answers: Answers) -> list[Prediction]:

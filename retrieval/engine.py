@@ -24,7 +24,7 @@ from retrieval.collaborative import Collaborative
 from retrieval.contract import Degraded, SourceName
 from retrieval.encoder.head_runtime import Heads
 from retrieval.encoder.layout import EncoderFilesError
-from retrieval.encoder.runtime import TextEncoder
+from retrieval.encoder.runtime import ReadTexts, TextEncoder
 from retrieval.filters import FilterExpression, ItemFilters
 from retrieval.index import IndexConfig, VectorIndex
 from retrieval.snapshot import ItemSnapshot
@@ -42,10 +42,14 @@ class EncoderUnavailableError(UnavailableError):
 
 
 class TextEncoderLike(Protocol):
-    """What turns texts into vectors: `retrieval.encoder.runtime.TextEncoder`, or a test's own."""
+    """What reads texts: `retrieval.encoder.runtime.TextEncoder`, or a test's own."""
 
     def encode(self, texts: Sequence[str], kind: Literal["text"]) -> Float32:
         """Return float32 `[n, dim]`, rows of length 1."""
+        ...
+
+    def read(self, texts: Sequence[str], tasks: Sequence[str]) -> ReadTexts:
+        """Return the same vectors and, from the same pass, tags by tag task."""
         ...
 
 
@@ -188,16 +192,20 @@ class Retriever:
         return vector if vector.any() else None
 
     def encode(self, text: str) -> Float32:
-        """Return float32 `[dim]` of length 1 for a search text; see `encode_texts`."""
-        vector: Float32 = self.encode_texts([text])[0]
+        """Return float32 `[dim]` of length 1 for a search text; raises as `read_texts` does."""
+        vector: Float32 = self._text_encoder().encode([text], "text")[0]
         return vector
 
-    def encode_texts(self, texts: Sequence[str]) -> Float32:
-        """Return float32 `[len(texts), dim]`, rows of length 1; the first call loads the encoder.
+    def read_texts(self, texts: Sequence[str], tasks: Sequence[str] = ()) -> ReadTexts:
+        """Return texts' vectors and, from the same pass, the tags that these tag tasks give their units.
 
         Raises:
             EncoderUnavailableError: the release has no encoder, or one of another format.
         """
+        return self._text_encoder().read(texts, tasks)
+
+    def _text_encoder(self) -> TextEncoderLike:
+        """Return the encoder; the first call loads it."""
         if self.load_encoder is None:
             raise EncoderUnavailableError("expected a text encoder in the release, found none")
         with self._lock:
@@ -206,7 +214,7 @@ class Retriever:
                     self._encoder = self.load_encoder()
                 except EncoderFilesError as error:
                     raise EncoderUnavailableError(str(error)) from error
-        return self._encoder.encode(texts, "text")
+        return self._encoder
 
     def history(self, user: UserFeatures) -> tuple[Int32, Float32]:
         """Return int32 `[h]` positions and float32 `[h]` weights of the user's history inside this release."""

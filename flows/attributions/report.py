@@ -51,6 +51,14 @@ class ExplainedText:
     attention: AttentionMap
 
     @property
+    def asked(self) -> str:
+        """What of the head is explained, behind the text's name: a class, or a unit's tag; empty of other heads."""
+        label, unit = self.attribution.label, self.attribution.unit
+        if unit is not None:
+            return f", unit {unit.number} ({self.attribution.text[unit.start : unit.end]}), tag {label}"
+        return "" if label is None else f", class {label}"
+
+    @property
     def difference(self) -> float:
         """The logit less the masked text's: what the words' values sum to but for the delta."""
         return self.attribution.logit - self.attribution.baseline_logit

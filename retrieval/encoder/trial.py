@@ -15,6 +15,7 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
+from features.units import OUTSIDE
 from infra.errors import InvalidInputError, unknown_name
 from retrieval.encoder.batch import Batch, PairLabels
 from retrieval.encoder.config import EncoderConfig
@@ -44,6 +45,8 @@ class Quality(BaseModel):
         value: of the metric.
         error: 1 - AUC, 1 - accuracy, or the relative loss: lower is better, whatever the metric.
         loss: over the constant predictor's (of a contrastive task, over that of equal scores).
+        f1: of tags, micro F1 over the units whose tag isn't O: of these, how many were found under their tag. None for
+            other kinds, and where no unit has or gets such a tag. A unit that the encoder doesn't read isn't counted.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -52,6 +55,7 @@ class Quality(BaseModel):
     value: float
     error: float
     loss: float
+    f1: float | None = None
 
 
 class Trial(BaseModel):
@@ -210,8 +214,23 @@ def _quality(
         truth, found = (np.concatenate(parts) for parts in zip(*scored, strict=True))
         if task.kind != "binary":
             accuracy = float((truth == found).mean())
-            return Quality(metric="accuracy", value=accuracy, error=1 - accuracy, loss=loss)
+            f1 = micro_f1(truth, found, task.classes) if task.kind == "token_tags" else None
+            return Quality(metric="accuracy", value=accuracy, error=1 - accuracy, loss=loss, f1=f1)
         if 0 < truth.sum() < len(truth):
             area = auc(truth > 0, found)
             return Quality(metric="auc", value=area, error=1 - area, loss=loss)
     return Quality(metric="relative_loss", value=loss, error=loss, loss=loss)
+
+
+def micro_f1(truth: Float32, found: Float32, classes: Sequence[str]) -> float | None:
+    """Return 2 hits / (units tagged + units found), the tag O left out on either side; None where there are none.
+
+    Args:
+        truth: float32 `[units]` codes.
+        found: float32 `[units]` codes.
+        classes: names by code; without O among them it is the accuracy.
+    """
+    outside = classes.index(OUTSIDE) if OUTSIDE in classes else -1
+    tagged, given = truth != outside, found != outside
+    total = int(tagged.sum()) + int(given.sum())
+    return 2 * int((tagged & (truth == found)).sum()) / total if total else None

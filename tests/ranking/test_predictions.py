@@ -10,22 +10,23 @@ import pytest
 
 from features.schema import UserFeatures
 from features.tasks import TaskSpec
-from ranking.contract import ClassPrediction, Prediction, PredictResponse, TaskAnswer
+from ranking.contract import ClassPrediction, Prediction, PredictResponse, TagsPrediction, TaskAnswer
 from ranking.predictions import TaskUnavailableError, by_row, of_items, of_texts, of_users, wanted_tasks
 from ranking.ranker import Ranker
 from ranking.rows import CutData
 from retrieval.encoder.head_runtime import Heads
 from retrieval.encoder.layout import TaskEntry
+from retrieval.encoder.runtime import ReadTexts
 from retrieval.engine import EncoderUnavailableError, Retriever
 
 TEXTS = ["where is my order", "hello"]
 
 
 def test_tasks_by_row(ranker: Ranker) -> None:
-    """Tags and answers to texts are no prediction of a row; what is blended stands among the heads."""
+    """Answers to texts are no prediction of a row; what is blended stands among the heads."""
     assert ranker.row_tasks("user") == ("churn", "spend", "club")
     assert ranker.row_tasks("item") == ("demand",)
-    assert ranker.row_tasks("text") == ("topic", "urgent")
+    assert ranker.row_tasks("text") == ("topic", "urgent", "slots")
     assert ranker.user_tasks == ("churn",)
 
 
@@ -33,16 +34,16 @@ def test_a_head_of_a_task_that_the_release_no_longer_declares_is_not_served(rank
     fewer = Ranker(
         ranker.models, ranker.retriever, [task for task in ranker.tasks if task.name != "topic"], ranker.heads
     )
-    assert fewer.row_tasks("text") == ("urgent",)
+    assert fewer.row_tasks("text") == ("urgent", "slots")
 
 
 def test_wanted_tasks_name_what_there_is(ranker: Ranker) -> None:
-    assert wanted_tasks(ranker, "r", "text", None) == ("topic", "urgent")
+    assert wanted_tasks(ranker, "r", "text", None) == ("topic", "urgent", "slots")
     assert wanted_tasks(ranker, "r", "text", ["urgent"]) == ("urgent",)
     with pytest.raises(TaskUnavailableError, match=r"release r: unknown text task 'topics'; did you mean 'topic'"):
         wanted_tasks(ranker, "r", "text", ["topics"])
-    with pytest.raises(TaskUnavailableError, match=r"unknown text task 'slots' .*\(known: topic, urgent\)"):
-        wanted_tasks(ranker, "r", "text", ["topic", "slots"])
+    with pytest.raises(TaskUnavailableError, match=r"unknown text task 'answer' .*\(known: slots, topic, urgent\)"):
+        wanted_tasks(ranker, "r", "text", ["topic", "answer"])
 
 
 def test_no_task_at_all_names_those_of_other_rows(ranker: Ranker) -> None:
@@ -51,7 +52,7 @@ def test_no_task_at_all_names_those_of_other_rows(ranker: Ranker) -> None:
     )
     expected = (
         r"no task on items to predict: found churn, spend, club on users \(user_ids\); none on items \(item_ids\); "
-        r"topic, urgent on texts \(texts\); purchase, repurchase, coupon_response on pairs"
+        r"topic, urgent, slots on texts \(texts\); purchase, repurchase, coupon_response on pairs"
     )
     with pytest.raises(TaskUnavailableError, match=expected):
         wanted_tasks(without, "r", "item", None)
@@ -59,7 +60,7 @@ def test_no_task_at_all_names_those_of_other_rows(ranker: Ranker) -> None:
 
 def test_texts_take_one_pass_whatever_the_tasks(reading_ranker: Ranker, text_encoder: Any) -> None:
     before = text_encoder.passes
-    found = of_texts(reading_ranker, TEXTS, ["topic", "urgent"])
+    found = of_texts(reading_ranker, TEXTS, ["topic", "urgent", "slots"])
     assert text_encoder.passes == before + 1
     vectors = text_encoder.encode(TEXTS, "text")
     assert reading_ranker.heads is not None
@@ -72,6 +73,11 @@ def test_texts_take_one_pass_whatever_the_tasks(reading_ranker: Ranker, text_enc
         # The least probable of the six is left out.
         assert set(answer.probabilities) == set(names) - {names[int(row.argmin())]}
         assert list(answer.probabilities.values()) == sorted(answer.probabilities.values(), reverse=True)
+    order, hello = found["slots"]
+    assert isinstance(order, TagsPrediction)
+    assert [one.tag for one in order.tags] == ["O", "O", "O", None]
+    assert isinstance(hello, TagsPrediction)
+    assert [(one.text, one.tag, one.probability) for one in hello.tags] == [("hello", "O", 0.75)]
 
 
 def heads_by_hand() -> Heads:
@@ -93,6 +99,10 @@ class Axes:
     def encode(self, texts: list[str], kind: str) -> np.ndarray:
         assert kind == "text"
         return np.array([[1, 0] if text == "x" else [0, 1] for text in texts], np.float32)
+
+    def read(self, texts: list[str], tasks: list[str]) -> ReadTexts:
+        assert tasks == []
+        return ReadTexts(vectors=self.encode(texts, "text"))
 
 
 def test_answers_by_hand(ranker: Ranker, release: Path) -> None:

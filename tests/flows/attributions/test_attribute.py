@@ -170,7 +170,12 @@ def test_texts_stand_for_what_has_no_id(shop: Path, tmp_path: Path) -> None:
     ("asked", "message"),
     [
         ({"task": "purchases"}, "unknown task 'purchases'; did you mean 'purchase'"),
-        ({"task": "slots", "texts": ("tea",)}, "expected one that gives a text a logit, found token_tags"),
+        (
+            {"task": "slots", "texts": ("tea",)},
+            "expected the number of the word whose tag is to be explained",
+        ),
+        ({"task": "slots", "texts": ("tea soap",), "unit": 3}, "unit: expected 1 to 2, the words of the text, found 3"),
+        ({"task": "topic", "texts": ("tea",), "unit": 1}, "task topic: expected no unit"),
         ({"task": "demand", "user_id": "u"}, "task demand: expected no user_id, as its rows are of item, found 'u'"),
         ({"task": "topic", "item_id": "a"}, "task topic: expected no item_id, as its rows are of text, found 'a'"),
         ({"task": "demand"}, "task demand: expected a text of kind item, or item_id, found none"),
@@ -243,14 +248,26 @@ def test_page_of_a_class(shop: Path, tmp_path: Path) -> None:
     assert "Attention, layer 1 of 2" in page.shown
 
 
+def test_page_of_a_tag(shop: Path, tmp_path: Path) -> None:
+    request = AttributeRequest(task="slots", texts=("tea <b>", "soap tea"), unit=2, label="B", steps=5)
+    report = attribute_texts(str(shop), request, tmp_path / "page.html")
+    page = PageReader((tmp_path / "page.html").read_text(encoding="utf-8"))
+    assert "text 1 of 2, unit 2 (<b>), tag B" in page.shown
+    assert "text 2 of 2, unit 2 (tea), tag B" in page.shown
+    console = Console(width=100)
+    with console.capture() as capture:
+        render_attributions(report, console)
+    assert "text 1 of 2, unit 2 (<b>), tag B" in capture.get()
+
+
 def _attribution(text: str, words: list[tuple[int, int, float]], read: int) -> Attribution:
     shares = tuple(
         WordShare(word=Word(start=start, end=end, tokens=(place,)), text=text[start:end], value=value)
         for place, (start, end, value) in enumerate(words)
     )
     return Attribution(
-        task="topic", kind="text", text=text, label=None, logit=1.0, baseline_logit=0.0, delta=0.0, tokens=(),
-        words=shares, read=read,
+        task="topic", kind="text", text=text, label=None, unit=None, logit=1.0, baseline_logit=0.0, delta=0.0,
+        tokens=(), words=shares, read=read,
     )  # fmt: skip
 
 

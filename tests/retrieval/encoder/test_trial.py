@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -14,7 +15,7 @@ from retrieval.encoder.config import EncoderConfig
 from retrieval.encoder.data import EncoderTask, TrainingData
 from retrieval.encoder.state_store import Memory
 from retrieval.encoder.train import train
-from retrieval.encoder.trial import measure, outranked, run_trial, with_parents
+from retrieval.encoder.trial import measure, micro_f1, outranked, run_trial, with_parents
 
 
 def test_a_trial_measures_what_it_trained_on_both_parts(study: TrainingData, small_config: EncoderConfig) -> None:
@@ -73,6 +74,20 @@ def test_every_kind_of_task_has_a_quality(full_study: TrainingData, small_config
         "topic": "accuracy", "urgent": "auc", "tone": "relative_loss", "answer": "auc", "slots": "accuracy",
     }  # fmt: skip
     assert all(0 <= quality.error < 20 for quality in trial.test.values())
+    # None of the world's tags is O, so every unit counts.
+    assert trial.test["slots"].f1 == pytest.approx(trial.test["slots"].value)
+    assert trial.test["topic"].f1 is None
+
+
+def test_f1_of_tags_by_hand() -> None:
+    # Tagged B, I, B; found B at the first and a false B at the second place: one hit of 3 tagged and 2 found.
+    truth, found = (np.array(codes, np.float32) for codes in ([1, 0, 2, 1, 0], [1, 1, 0, 0, 0]))
+    assert micro_f1(truth, found, ("O", "B", "I")) == pytest.approx(2 * 1 / (3 + 2))
+    # Found under another tag is no hit.
+    assert micro_f1(np.array([1.0]), np.array([2.0]), ("O", "B", "I")) == 0
+    assert micro_f1(np.zeros(3), np.zeros(3), ("O", "B")) is None
+    # Without O all five count, two of them right.
+    assert micro_f1(truth, found, ("A", "B", "C")) == pytest.approx(2 * 2 / (5 + 5))
 
 
 def test_a_child_brings_its_parents() -> None:
