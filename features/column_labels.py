@@ -5,7 +5,6 @@ An error names the task, the table and column, what was expected and the first r
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Self
@@ -18,12 +17,12 @@ from features.findings import first_rows
 from features.schema import ITEM_ID, TEXT_ID, USER_ID, Float32, Int32
 from features.tables import ITEMS_TABLE, TEXTS_TABLE, USERS_TABLE, Tables
 from features.tasks import ColumnLabel, TaskError, TaskSpec
+from features.units import unit_spans
 from infra.errors import unknown_name
 
 Bool = npt.NDArray[np.bool_]
 
 _TABLES: Final = {"text": (TEXTS_TABLE, TEXT_ID), "user": (USERS_TABLE, USER_ID), "item": (ITEMS_TABLE, ITEM_ID)}
-_UNITS: Final = {"word": re.compile(r"\S+"), "character": re.compile(r"\S")}
 _WORDS: Final = r"\S+"
 _FOUND: Final = "found"
 _POSITION: Final = "position"
@@ -142,7 +141,7 @@ class LabelColumn:
         assert isinstance(self.task.label, ColumnLabel)
         unit, lists = self.task.label.unit, self._tag_lists()
         rows = lists.is_not_null().arg_true().to_numpy()
-        spans = [[found.span() for found in _UNITS[unit].finditer(text)] for text in texts.gather(rows).to_list()]
+        spans = [unit_spans(text, unit) for text in texts.gather(rows).to_list()]
         units = pl.Series("units", [len(own) for own in spans], dtype=pl.UInt32)
         tags = lists.gather(rows)
         counts = tags.list.len()

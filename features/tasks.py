@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from features.schema import EVENT, ITEM, LABEL, QUANTITY, TIMESTAMP, USER, VALUE
 from features.task_checks import contradictions, lacking
+from features.units import Unit
 from infra.errors import InvalidInputError, unknown_name
 
 
@@ -66,7 +67,7 @@ class ColumnLabel(_Part):
 
     type: Literal["column"] = "column"
     column: str
-    unit: Literal["word", "character"] = "word"
+    unit: Unit = "word"
 
 
 class AllSpace(_Part):

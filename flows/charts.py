@@ -6,16 +6,18 @@ the page's CSS variables. Text stays text, in the page's font. Figures are drawn
 
 from __future__ import annotations
 
+import html
 import io
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import cycle
+from itertools import cycle, product
 from typing import Any, Final, Literal
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
-from matplotlib.ticker import LogLocator, StrMethodFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator
 
 from flows.report import (
     Curve,
@@ -28,7 +30,7 @@ from flows.report import (
     TrainingRun,
 )
 
-# Stand-in colour -> CSS variable of templates/report.html. Odd values, so that nothing else in the SVG equals one.
+# Stand-in colour -> CSS variable of templates/page.css. Odd values, so that nothing else in the SVG equals one.
 INK: Final = "#010203"
 MUTED: Final = "#040506"
 GRID: Final = "#070809"
@@ -42,25 +44,33 @@ VARIABLES: Final = {
 
 # Inches at 72 dots: 430 px, so a chart is near its own size both on a phone and in the two-column layout.
 WIDTH: Final = 6.0
+# Characters of a name beside a bar: as many take half the drawing, and leave the bars the other.
+LINE: Final = 30
+# More curves than this hide behind a legend among them.
+CROWDED: Final = 4
+# Colours first, then dashes: more curves than colours still differ.
+CURVES: Final = tuple(product(("-", (0, (5, 2)), (0, (1, 1.5))), SERIES))
 # Any: matplotlib types the keys as one Literal of all its settings.
 STYLE: Final[dict[Any, Any]] = {
     "svg.fonttype": "none", "svg.hashsalt": "polyrank", "text.parse_math": False,
     "font.family": "sans-serif", "font.size": 11.5,
     "text.color": INK, "axes.labelcolor": MUTED, "axes.edgecolor": GRID, "xtick.color": MUTED, "ytick.color": INK,
     "axes.spines.top": False, "axes.spines.right": False, "grid.color": GRID, "grid.linewidth": 0.8,
-    "xtick.major.size": 0.0, "ytick.major.size": 0.0, "legend.frameon": False, "legend.labelcolor": INK,
+    "xtick.major.size": 0.0, "ytick.major.size": 0.0, "xtick.major.pad": 6.0,
+    "legend.frameon": False, "legend.labelcolor": INK,
 }  # fmt: skip
 
 
 def ranking_bars(table: RankingTable) -> str:
     """Return NDCG@k of each scorer as horizontal bars with intervals; the shipped scorer stands out."""
     rows = list(reversed(table.scorers))
-    with chart(height=0.6 + 0.34 * len(rows)) as (canvas, axes):
+    names = [wrapped(row.scorer) for row in rows]
+    with chart(height=0.6 + rows_height(names)) as (canvas, axes):
         for position, row in enumerate(rows):
             colour = ACCENT if row.scorer == table.shipped else SERIES[1] if row.group == "stage" else QUIET
             axes.barh(position, row.ndcg.value, height=0.66, color=colour)
             _interval(axes, row.ndcg, position)
-        axes.set_yticks(range(len(rows)), [row.scorer for row in rows])
+        axes.set_yticks(range(len(rows)), names)
         axes.set_xlabel(f"NDCG@{table.k}")
         axes.set_xlim(left=0)
         _plain(axes, "x")
@@ -96,7 +106,7 @@ def _reliability(task: str, curves: Mapping[str, Sequence[ReliabilityBin]]) -> s
             axes.set(xscale="log", yscale="log")
             for axis in (axes.xaxis, axes.yaxis):
                 axis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
-                axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+                axis.set_major_formatter(FuncFormatter(_plain_number))
         axes.set(xlabel="predicted probability", ylabel="observed share", xlim=(low, high), ylim=(low, high))
         axes.minorticks_off()
         _plain(axes, "both")
@@ -105,36 +115,51 @@ def _reliability(task: str, curves: Mapping[str, Sequence[ReliabilityBin]]) -> s
 
 
 def training_curves(run: TrainingRun) -> str:
-    """Return the losses by step, with the kept step marked."""
-    with chart(height=3.2) as (canvas, axes):
-        for colour, curve in zip(cycle(SERIES), run.curves, strict=False):
-            axes.plot(
-                curve.steps,
-                curve.losses,
-                color=colour,
-                linewidth=1.8,
-                label=curve.name,
-                marker=_marker(curve),
-                markersize=4,
-            )
+    """Return the losses by step, with the kept step marked; the names of many curves stand below the drawing."""
+    crowded = len(run.curves) > CROWDED
+    columns = 3 if max((len(curve.name) for curve in run.curves), default=0) <= LINE // 2 else 2
+    below = 0.22 * -(-(len(run.curves) + 1) // columns) if crowded else 0.0
+    with chart(height=3.2 + below) as (canvas, axes):
+        for (dashes, colour), curve in zip(cycle(CURVES), run.curves, strict=False):
+            (line,) = axes.plot(curve.steps, curve.losses, label=curve.name, color=colour, linestyle=dashes)
+            line.set(linewidth=1.8, marker=_marker(curve), markersize=4)
         if run.best_step is not None:
             axes.axvline(run.best_step, color=MUTED, linewidth=1, linestyle=(0, (4, 4)), label="kept")
-        axes.set(xlabel="step", ylabel=run.measure)
+        axes.set(xlabel="step", ylabel=wrapped(run.measure))
         _plain(axes, "both")
-        axes.legend(loc="best", fontsize=10)
+        if crowded:
+            canvas.legend(loc="outside lower left", ncols=columns, fontsize=10)
+        else:
+            axes.legend(loc="best", fontsize=10)
     return svg(canvas, "Encoder training loss by step")
 
 
 def stage_bars(stages: Sequence[StageRecord]) -> str:
-    """Return the time of each stage as horizontal bars, in the order they ran; reused ones are pale."""
+    """Return the time of each stage as horizontal bars, in the order they ran; reused ones are grey."""
     rows = list(reversed(stages))
-    with chart(height=0.6 + 0.34 * len(rows)) as (canvas, axes):
+    names = [wrapped(row.name) for row in rows]
+    with chart(height=0.6 + rows_height(names)) as (canvas, axes):
         colours = [QUIET if row.reused else SERIES[0] for row in rows]
         axes.barh(range(len(rows)), [row.seconds for row in rows], height=0.66, color=colours)
-        axes.set_yticks(range(len(rows)), [row.name for row in rows])
+        axes.set_yticks(range(len(rows)), names)
         axes.set_xlabel("seconds")
         _plain(axes, "x")
     return svg(canvas, "Seconds of each stage")
+
+
+def wrapped(name: str) -> str:
+    """Return a name in lines of at most `LINE` characters where its words allow; underscores part them as spaces do."""
+    lines = [""]
+    for piece in re.findall(r"[^ _]*[ _]?", name):
+        if lines[-1] and len(lines[-1] + piece.rstrip()) > LINE:
+            lines.append("")
+        lines[-1] += piece
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def rows_height(names: Sequence[str]) -> float:
+    """Return the inches that rows of these names take, each as much as that of the most lines."""
+    return len(names) * (0.34 + 0.14 * max((name.count("\n") for name in names), default=0))
 
 
 def _interval(axes: Axes, figure: Figure, position: int) -> None:
@@ -159,16 +184,24 @@ def _plain(axes: Axes, grid: Literal["x", "both"]) -> None:
         axes.spines[side].set_visible(side == "left")
 
 
+def _plain_number(value: float, _: int) -> str:
+    # 0.00003 is one of a row of such labels, 3e-05 isn't.
+    return f"{value:.10f}".rstrip("0").rstrip(".")
+
+
 @contextmanager
-def chart(height: float) -> Iterator[tuple[Canvas, Axes]]:
-    """Yield a canvas of the house's width and `height` inches, and its axes, to be drawn on in the house's style."""
+def chart(height: float, width: float = WIDTH) -> Iterator[tuple[Canvas, Axes]]:
+    """Yield a canvas of `width` and `height` inches, and its axes, to be drawn on in the house's style."""
     with mpl.rc_context(STYLE):
-        canvas = Canvas(figsize=(WIDTH, height), layout="constrained")
+        canvas = Canvas(figsize=(width, height), layout="constrained")
         yield canvas, canvas.add_subplot()
 
 
 def svg(canvas: Canvas, label: str) -> str:
-    """Return the drawing as an `<svg>` element without prologue, date or fixed size, in CSS variables."""
+    """Return the drawing as an `<svg>` element without prologue or date, in CSS variables.
+
+    It has no size but `--natural`, the width at which its text has the size it was drawn in.
+    """
     buffer = io.StringIO()
     with mpl.rc_context(STYLE):
         canvas.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
@@ -178,5 +211,7 @@ def svg(canvas: Canvas, label: str) -> str:
     view_box = head[head.index('viewBox="') :].split('"')[1]
     for colour, variable in VARIABLES.items():
         body = body.replace(colour, f"var({variable})")
-    accessible = label.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
-    return f'<svg viewBox="{view_box}" role="img" aria-label="{accessible}" xmlns:xlink="http://www.w3.org/1999/xlink">{body}'
+    return (
+        f'<svg viewBox="{view_box}" style="--natural: {72 * canvas.get_figwidth():.0f}px" role="img" '
+        f'aria-label="{html.escape(label)}" xmlns:xlink="http://www.w3.org/1999/xlink">{body}'
+    )

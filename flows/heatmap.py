@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Final
+from dataclasses import dataclass
+from typing import Final, Self
 
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
-from flows.charts import GRID, INK, MUTED, SERIES, WIDTH, chart, svg
+from flows.charts import GRID, INK, MUTED, SERIES, STYLE, WIDTH, chart, svg
 
 POSITIVE: Final = SERIES[0]
 NEGATIVE: Final = SERIES[4]
@@ -21,6 +22,16 @@ NEGATIVE: Final = SERIES[4]
 STRONGEST: Final = 0.5
 # Points; smaller figures can't be read on a phone, and the colours alone are shown.
 SMALLEST_TEXT: Final = 5.5
+LARGEST_TEXT: Final = 10.0
+# Points for which a drawing grows, up to so many inches; from there on its figures shrink.
+WANTED_TEXT: Final = 8.0
+WIDEST: Final = 8.0
+# Width of a letter over its font's size, a digit's in most fonts.
+_LETTER: Final = 0.6
+# Degrees of the names below.
+_SLOPE: Final = 40
+# Points of a row: where rows are many, and where there is room.
+_DENSE, _LOOSE = 22.0, 30.0
 
 
 def heat_map(
@@ -48,19 +59,50 @@ def heat_map(
     cells = [[matrix[row][column] for column in order] for row in order]
     apart = [abs(value) for i, row in enumerate(cells) for j, value in enumerate(row) if i != j and value is not None]
     full = max(apart, default=0.0) or 1.0
-    with chart(height=1.2 + 0.42 * len(names)) as (canvas, axes):
+    decimals = max(2, 1 - math.floor(math.log10(full)))
+    size = _Size.of(names, max(len(_text(value, decimals)) for row in cells for value in row), has_title=bool(rows))
+    with chart(height=size.height, width=size.width) as (canvas, axes):
         for i, row in enumerate(cells):
             for j, value in enumerate(row):
                 _cell(axes, i, j, value, full)
-        _digits(axes, cells, full)
+        _digits(axes, cells, decimals, size.text)
         _frames(axes, groups)
         labels = [names[position] for position in order]
         axes.set_yticks(range(len(labels)), labels)
-        axes.set_xticks(range(len(labels)), labels, rotation=40, ha="right", rotation_mode="anchor")
+        axes.set_xticks(range(len(labels)), labels, rotation=_SLOPE, ha="right", rotation_mode="anchor")
         axes.set(xlim=(-0.55, len(names) - 0.45), ylim=(len(names) - 0.45, -0.55), xlabel=columns, ylabel=rows)
         for spine in axes.spines.values():
             spine.set_visible(False)
     return svg(canvas, title)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Size:
+    """How large a drawing is.
+
+    Attributes:
+        width: inches.
+        height: inches.
+        text: points of the figures in its cells.
+    """
+
+    width: float
+    height: float
+    text: float
+
+    @classmethod
+    def of(cls, names: Sequence[str], wide: int, *, has_title: bool) -> Self:
+        """Return the size for these names and figures of `wide` characters."""
+        longest = _LETTER * STYLE["font.size"] * max(len(name) for name in names)
+        # The margins, and what the rows stand for, set upright.
+        beside = longest + (40 if has_title else 20)
+        figure = _LETTER * (wide + 1)
+        width = min(WIDEST, max(WIDTH, (beside + len(names) * figure * WANTED_TEXT) / 72))
+        text = min(LARGEST_TEXT, (72 * width - beside) / len(names) / figure)
+        row = _LOOSE if len(names) <= 8 else _DENSE
+        # The names on their slope, what the columns stand for, and the margins.
+        below = (longest + STYLE["font.size"]) * math.sin(math.radians(_SLOPE)) + 50
+        return cls(width=width, height=(below + len(names) * row) / 72, text=text)
 
 
 def _cell(axes: Axes, row: int, column: int, value: float | None, full: float) -> None:
@@ -71,12 +113,8 @@ def _cell(axes: Axes, row: int, column: int, value: float | None, full: float) -
     axes.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor=GRID, linewidth=0.8))
 
 
-def _digits(axes: Axes, cells: Sequence[Sequence[float | None]], full: float) -> None:
-    """Write the values, all with as many decimals as show two digits of the strongest."""
-    decimals = max(2, 1 - math.floor(math.log10(full)))
-    # A digit is about .6 of its font's size wide; tick labels take a quarter of the drawing.
-    wide = max(len(_text(value, decimals)) for row in cells for value in row)
-    size = min(10.0, 0.75 * WIDTH * 72 / len(cells) / (0.6 * (wide + 1)))
+def _digits(axes: Axes, cells: Sequence[Sequence[float | None]], decimals: int, size: float) -> None:
+    """Write the values, all with as many decimals as show two digits of the strongest, if they can be read."""
     if size < SMALLEST_TEXT:
         return
     for i, row in enumerate(cells):

@@ -43,6 +43,7 @@ def text_metric_name(metric: TextMetric) -> str:
     names: dict[TextMetric, str] = {
         "accuracy": "accuracy",
         "macro_f1": "macro F1",
+        "micro_f1": "micro F1",
         "auc": "AUC",
         "log_loss": "log loss",
         "calibration": "calibration",

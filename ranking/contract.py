@@ -184,8 +184,57 @@ class ClassPrediction(_Contract):
     probabilities: dict[str, float]
 
 
-# A binary task's probability, a regression's number, or a multiclass task's classes.
-TaskAnswer = float | ClassPrediction
+class TagPrediction(_Contract):
+    """The likeliest tag of one unit of a text: of a word, or of a character, as the task declares.
+
+    Attributes:
+        start: first character of the unit in the text.
+        end: the one after its last.
+        text: the unit.
+        tag: null where the unit has none of its own: the text was cut off before it, or the encoder read it as one
+            token with the unit before.
+        probability: of the tag; null without one.
+    """
+
+    start: int
+    end: int
+    text: str
+    tag: str | None
+    probability: float | None
+
+
+class SlotPrediction(_Contract):
+    """Consecutive units whose tags belong together.
+
+    Attributes:
+        name: what the tags say behind B- and I-; a tag without such a mark is the name itself.
+        start: first character of the slot in the text.
+        end: the one after its last.
+        text: what stands there.
+        probability: the lowest of its units' tags.
+    """
+
+    name: str
+    start: int
+    end: int
+    text: str
+    probability: float
+
+
+class TagsPrediction(_Contract):
+    """What a tag task says.
+
+    Attributes:
+        tags: of every unit, in order.
+        slots: what they make, in order; units with the tag O are in none.
+    """
+
+    tags: list[TagPrediction]
+    slots: list[SlotPrediction]
+
+
+# A binary task's probability, a regression's number, a multiclass task's classes, or a tag task's tags.
+TaskAnswer = float | ClassPrediction | TagsPrediction
 
 
 class Prediction(_Contract):

@@ -13,6 +13,7 @@ import numpy as np
 from features.schema import Float32, Int32, UserFeatures
 from infra.errors import InvalidInputError, unknown_name
 from ranking.contract import ClassPrediction, Prediction, TaskAnswer
+from ranking.tags import tags_prediction
 from retrieval.encoder.layout import TaskOn
 
 if TYPE_CHECKING:
@@ -91,8 +92,17 @@ def of_texts(predictor: Predictor, texts: Sequence[str], tasks: Sequence[str]) -
     Raises:
         EncoderUnavailableError: the release has no text encoder that this version reads.
     """
-    vectors = predictor.texts.encode(texts)
-    return {task: list(_of_vectors(predictor.heads, task, vectors)) for task in tasks}
+    assert predictor.heads is not None
+    entries = predictor.heads.tasks
+    read = predictor.texts.read(texts, [task for task in tasks if entries[task].kind == "token_tags"])
+    found: Answers = {}
+    for task in tasks:
+        if task in read.tags:
+            both = zip(texts, read.tags[task], strict=True)
+            found[task] = [tags_prediction(text, own, entries[task]) for text, own in both]
+        else:
+            found[task] = list(_of_vectors(predictor.heads, task, read.vectors))
+    return found
 
 
 def by_row(ids: Sequence[str], answers: Answers) -> list[Prediction]:

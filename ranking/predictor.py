@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 # The part of a release that rows are read from.
 _NEEDS: Final[dict[TaskOn, Part]] = {"text": "encoder", "item": "items", "user": "users", "pair": "ranking"}
-# Kinds of head that give a row on its own an answer: not a ranking of items, nor tags of its words.
-_ROW_KINDS: Final = ("binary", "regression", "multiclass")
+# Kinds of head that give a row on its own an answer: not a ranking of items.
+_ROW_KINDS: Final = ("binary", "regression", "multiclass", "token_tags")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

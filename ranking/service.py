@@ -141,8 +141,9 @@ def router(service: RankingService) -> APIRouter:
 
     @routes.post("/predict", response_model=PredictResponse)
     def predict(body: PredictRequest) -> Response:
-        """Predict task probabilities."""
-        return _json(service.answerer.predict(service.current(), body))
+        """Predict what tasks say of users, items or texts: probabilities, numbers, classes, or tags and their slots."""
+        # A unit without a tag says so: null is an answer here, and no other field of it is ever empty.
+        return _json(service.answerer.predict(service.current(), body), exclude_none=False)
 
     @routes.post("/events", response_model=EventsResponse, status_code=202, responses=problem_responses(409))
     def events(body: Annotated[EventsRequest | Event, Body()]) -> Response:
@@ -243,6 +244,6 @@ def _items_age_s(release: LoadedRelease) -> float:
     return math.nan if release.retriever is None else items_age_s(release.retriever)
 
 
-def _json(answer: BaseModel, status: int = 200) -> Response:
+def _json(answer: BaseModel, status: int = 200, *, exclude_none: bool = True) -> Response:
     """Return the body as pydantic writes it: FastAPI would validate our own items once more."""
-    return Response(answer.model_dump_json(exclude_none=True), status, media_type="application/json")
+    return Response(answer.model_dump_json(exclude_none=exclude_none), status, media_type="application/json")

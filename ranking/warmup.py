@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict
 
 from features.schema import UserFeatures
 from infra.files import write_atomic
-from ranking.contract import ClassPrediction, TaskAnswer
+from ranking.contract import ClassPrediction, TagsPrediction, TaskAnswer
 from ranking.predictions import by_row, of_texts
 from retrieval.layout import WARMUP
 from retrieval.warmup import RetrievalCase, UserRow, WarmupError
@@ -37,6 +37,7 @@ _ITEMS: Final = 100
 # Of a text's probabilities, and of the size of its numbers: whole-number kernels of the encoder round differently from
 # one kind of CPU to another.
 _TEXT_TOLERANCE: Final = 2e-2
+_MATCHED_TAGS: Final = 0.9
 
 
 class RankingCase(BaseModel):
@@ -136,7 +137,15 @@ def replay_texts(predictor: Predictor, cases: Sequence[TextCase]) -> list[str]:
 
 
 def _agree(golden: TaskAnswer, found: TaskAnswer | None) -> bool:
-    """Tell whether two answers are the same but for rounding; classes by the probability of the golden one."""
+    """Tell whether two answers are the same but for rounding.
+
+    Classes by the probability of the golden one; tags where at least nine units in ten have the same.
+    """
+    if isinstance(golden, TagsPrediction):
+        if not isinstance(found, TagsPrediction) or len(found.tags) != len(golden.tags):
+            return False
+        same = sum(own.tag == other.tag for own, other in zip(golden.tags, found.tags, strict=True))
+        return same >= _MATCHED_TAGS * len(golden.tags)
     if isinstance(golden, ClassPrediction):
         return isinstance(found, ClassPrediction) and _agree(golden.probability, found.probabilities.get(golden.label))
     return isinstance(found, float) and math.isclose(found, golden, rel_tol=_TEXT_TOLERANCE, abs_tol=_TEXT_TOLERANCE)

@@ -12,7 +12,7 @@ from features.schema import Float32
 from infra.errors import UnavailableError
 from retrieval import layout
 from retrieval.encoder.layout import EncoderFilesError
-from retrieval.encoder.runtime import TextEncoder
+from retrieval.encoder.runtime import ReadTexts, TextEncoder
 
 
 class EncoderUnavailableError(UnavailableError):
@@ -20,10 +20,14 @@ class EncoderUnavailableError(UnavailableError):
 
 
 class TextEncoderLike(Protocol):
-    """What turns texts into vectors: `retrieval.encoder.runtime.TextEncoder`, or a test's own."""
+    """What reads texts: `retrieval.encoder.runtime.TextEncoder`, or a test's own."""
 
     def encode(self, texts: Sequence[str], kind: Literal["text"]) -> Float32:
         """Return float32 `[n, dim]`, rows of length 1."""
+        ...
+
+    def read(self, texts: Sequence[str], tasks: Sequence[str]) -> ReadTexts:
+        """Return the same vectors and, from the same pass, tags by tag task."""
         ...
 
 
@@ -46,11 +50,19 @@ class LazyEncoder:
         return cls(partial(TextEncoder.load, release / layout.ENCODER_DIR) if held else None)
 
     def encode(self, texts: Sequence[str]) -> Float32:
-        """Return float32 `[len(texts), dim]`, rows of length 1; the first call loads the encoder.
+        """Return float32 `[len(texts), dim]`, rows of length 1; raises as `read` does."""
+        return self._loaded().encode(texts, "text")
+
+    def read(self, texts: Sequence[str], tasks: Sequence[str] = ()) -> ReadTexts:
+        """Return texts' vectors and, from the same pass, the tags that these tag tasks give their units.
 
         Raises:
             EncoderUnavailableError: the release has no encoder, or one of another format.
         """
+        return self._loaded().read(texts, tasks)
+
+    def _loaded(self) -> TextEncoderLike:
+        """Return the encoder; the first call loads it."""
         if self.load is None:
             raise EncoderUnavailableError("expected a text encoder in the release, found none")
         with self._lock:
@@ -59,4 +71,4 @@ class LazyEncoder:
                     self._encoder = self.load()
                 except EncoderFilesError as error:
                     raise EncoderUnavailableError(str(error)) from error
-        return self._encoder.encode(texts, "text")
+        return self._encoder

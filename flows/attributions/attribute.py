@@ -28,8 +28,9 @@ from infra.releases import ReleaseStore
 from retrieval.encoder.config import Kind
 from retrieval.encoder.data import EncoderTask
 from retrieval.encoder.explain.attention import attention_map
-from retrieval.encoder.explain.attributions import STEPS, Question, attribute, kinds_of, task_of
+from retrieval.encoder.explain.attributions import STEPS, attribute
 from retrieval.encoder.explain.load import LoadedEncoder, load_encoder
+from retrieval.encoder.explain.question import Question, kinds_of, task_of
 from retrieval.layout import ENCODER_DIR, WORKSPACE
 
 log = structlog.get_logger(__name__)
@@ -45,7 +46,8 @@ class AttributeRequest(BaseModel):
         texts: each a question of its own; they stand for the one kind of text that no id is given for.
         user_id: of the users table; its text as of the release's as-of time.
         item_id: of the items table.
-        label: class of a multiclass task; None takes each text's likeliest.
+        label: class of a multiclass task, or tag; None takes each text's likeliest.
+        unit: of a tag task, the number of the word or character whose tag is explained, from 1.
         steps: of the integral; more lower the delta.
         layer: of the attention map, from 1; None takes the highest.
         release: None takes the current one, or the newest where none is published.
@@ -58,6 +60,7 @@ class AttributeRequest(BaseModel):
     user_id: str | None = None
     item_id: str | None = None
     label: str | None = None
+    unit: int | None = None
     steps: int = Field(STEPS, ge=1)
     layer: int | None = None
     release: str | None = None
@@ -85,8 +88,8 @@ def attribute_texts(folder: str, request: AttributeRequest, out: Path | None = N
         What was found, and where the page is.
 
     Raises:
-        InvalidInputError: no such task, class or layer; a blank text; an id or text too many or too few for the task;
-            an id without refreshed tables.
+        InvalidInputError: no such task, class, unit or layer; a blank text; an id or text too many or too few for the
+            task; an id without refreshed tables.
         UnknownRowError: no such user or item.
         NoReleaseError: there is no release.
         EncoderFilesError: the release's encoder can't be loaded.
@@ -114,8 +117,9 @@ def _explain(
 ) -> list[ExplainedText]:
     """Explain one logit by each of its texts."""
     question = Question(
-        task=task.name, texts={kind: source.text for kind, source in sources.items()}, label=request.label
-    )
+        task=task.name, texts={kind: source.text for kind, source in sources.items()}, label=request.label,
+        unit=request.unit,
+    )  # fmt: skip
     return [
         ExplainedText(
             name=source.name,

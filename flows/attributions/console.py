@@ -34,10 +34,10 @@ def explained_text(report: AttributionReport, row: ExplainedText) -> RenderableT
     """Return one text's part: name, figures, the coloured text, and its strongest words."""
     found = row.attribution
     heading = Text.assemble("\n", (row.name, "bold"), *(f", given {name}" for name in row.given))
-    if found.label is not None:
-        heading.append(f", class {found.label}")
+    heading.append(row.asked)
     figures = Text.assemble(
-        ("logit ", "dim"), report.words_of(found.logit), ("  masked ", "dim"), f"{found.baseline_logit:.3f}",
+        ("logit ", "dim"), report.words_of(found.logit),
+        ("  masked ", "dim"), f"{found.baseline_logit:z.3f}".replace("-", "−"),
         ("  delta ", "dim"), (format_value(found.delta), "yellow" if row.has_large_delta else ""),
     )  # fmt: skip
     table = simple_table("", "word", "share", right=frozenset({"share"}))

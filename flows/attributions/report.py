@@ -51,6 +51,14 @@ class ExplainedText:
     attention: AttentionMap
 
     @property
+    def asked(self) -> str:
+        """What of the head is explained, behind the text's name: a class, or a unit's tag; empty of other heads."""
+        label, unit = self.attribution.label, self.attribution.unit
+        if unit is not None:
+            return f", unit {unit.number} ({self.attribution.text[unit.start : unit.end]}), tag {label}"
+        return "" if label is None else f", class {label}"
+
+    @property
     def difference(self) -> float:
         """The logit less the masked text's: what the words' values sum to but for the delta."""
         return self.attribution.logit - self.attribution.baseline_logit
@@ -99,10 +107,13 @@ class AttributionReport:
     page: Path
 
     def words_of(self, logit: float) -> str:
-        """Return a logit as a reader takes it: a regression's number, a binary task's with its probability."""
-        if self.kind == "regression":
-            return f"{logit:.4g}"
-        return f"{logit:.3f}" + (f" (probability {1 / (1 + math.exp(-logit)):.3f})" if self.kind == "binary" else "")
+        """Return a logit as a reader takes it: a regression's number, a binary task's with its probability.
+
+        The minus is the typographic one, and no zero is negative.
+        """
+        number = f"{logit:z.4g}" if self.kind == "regression" else f"{logit:z.3f}"
+        share = f" (probability {1 / (1 + math.exp(-logit)):.3f})" if self.kind == "binary" else ""
+        return number.replace("-", "−") + share
 
 
 def segments_of(attribution: Attribution) -> tuple[Segment, ...]:

@@ -41,7 +41,10 @@ def attribute(  # noqa: PLR0913, PLR0917 - a parameter is an option
     user: Annotated[str | None, typer.Option(help="A user_id: its text as of the release's time.")] = None,
     item: Annotated[str | None, typer.Option(help="An item_id.")] = None,
     label: Annotated[
-        str | None, typer.Option("--class", help="Of a multiclass task.", show_default="likeliest")
+        str | None, typer.Option("--class", help="Of a multiclass task, or a tag.", show_default="likeliest")
+    ] = None,
+    unit: Annotated[
+        int | None, typer.Option(help="Of a tag task: the word or character whose tag to explain, from 1.")
     ] = None,
     steps: Annotated[int, typer.Option(min=1, help="Of the integral; more make its error smaller.")] = 50,
     layer: Annotated[int | None, typer.Option(help="Of the attention map, from 1.", show_default="highest")] = None,
@@ -55,8 +58,8 @@ def attribute(  # noqa: PLR0913, PLR0917 - a parameter is an option
     report = attribute_texts(
         folder,
         AttributeRequest(
-            task=task, texts=tuple(text or ()), user_id=user, item_id=item, label=label, steps=steps, layer=layer,
-            release=release,
+            task=task, texts=tuple(text or ()), user_id=user, item_id=item, label=label, unit=unit, steps=steps,
+            layer=layer, release=release,
         ),
     )  # fmt: skip
     render_attributions(report, OUT)

@@ -11,13 +11,25 @@ from flows.report.tasks import ReliabilityBin
 from retrieval.encoder.layout import TaskKind
 
 TextMetric = Literal[
-    "accuracy", "macro_f1", "auc", "log_loss", "calibration", "r2", "rmse", "mae", "recall_at_1", "recall_at_5", "mrr"
+    "accuracy",
+    "macro_f1",
+    "micro_f1",
+    "auc",
+    "log_loss",
+    "calibration",
+    "r2",
+    "rmse",
+    "mae",
+    "recall_at_1",
+    "recall_at_5",
+    "mrr",
 ]
-# Of each kind of task, in the order to show; tags are learnt, not measured.
+# Of each kind of task, in the order to show.
 METRICS: Final[dict[TaskKind, tuple[TextMetric, ...]]] = {
     "multiclass": ("accuracy", "macro_f1", "log_loss"),
     "binary": ("auc", "log_loss", "calibration"),
     "regression": ("r2", "rmse", "mae"),
+    "token_tags": ("micro_f1",),
     "contrastive": ("recall_at_1", "recall_at_5", "mrr"),
 }
 LOWER_IS_BETTER: Final[frozenset[TextMetric]] = frozenset({"log_loss", "rmse", "mae"})
@@ -29,12 +41,14 @@ class TextFigure(Part):
     """One metric of a task.
 
     Attributes:
-        metric: accuracy; F1 of each class, averaged over classes; AUC; log loss in nats; calibration, mean prediction
-            over mean label; R2; root mean squared and mean absolute error; share of texts whose answering item is the
-            first, or among the first five, of all eligible items; mean reciprocal rank of that item.
+        metric: accuracy; F1 of each class, averaged over classes (macro), or over all units of the tags but O (micro);
+            AUC; log loss in nats; calibration, mean prediction over mean label; R2; root mean squared and mean absolute
+            error; share of texts whose answering item is the first, or among the first five, of all eligible items;
+            mean reciprocal rank of that item.
         figure: its value, with its 95% bootstrap interval over texts.
-        constant: what the best constant of the training labels has: the most frequent class, the classes' shares, the
-            mean, the items in the order of how many texts each answers. None where nothing trained has a label.
+        constant: what the best constant of the training labels has: the most frequent class or tag, the classes'
+            shares, the mean, the items in the order of how many texts each answers. None where nothing trained has a
+            label.
     """
 
     metric: TextMetric

@@ -16,7 +16,8 @@ from flows.report import Figure, TextFigure, TextMetric
 from retrieval.evaluate import auc, log_loss
 
 Float64 = npt.NDArray[np.float64]
-Rows = npt.NDArray[np.int64]
+Int64 = npt.NDArray[np.int64]
+Rows = Int64
 Statistic = Callable[[Rows], float]
 
 # 500 resamples give interval ends a standard error of 5% of the half width.
@@ -76,6 +77,17 @@ def regression(truth: Float64, numbers: Float64) -> dict[TextMetric, Statistic]:
         "rmse": lambda rows: float(np.sqrt(squares[rows].mean())),
         "mae": lambda rows: float(sizes[rows].mean()),
     }
+
+
+def tagging(hits: Int64, said: Int64, labelled: Int64) -> dict[TextMetric, Statistic]:
+    """Return the statistics of a task on tags, of units whose tag isn't O.
+
+    Args:
+        hits: int64 `[n]` units of each text that have the right tag.
+        said: units that were given a tag.
+        labelled: units that have one.
+    """
+    return {"micro_f1": lambda rows: _ratio(2 * hits[rows].sum(), said[rows].sum() + labelled[rows].sum())}
 
 
 def answering(ranks: Float64) -> dict[TextMetric, Statistic]:

@@ -17,6 +17,7 @@ from features.tasks import TaskSpec
 from flows.report import ConfusedClasses, Confusion, ReliabilityBin, TextMetric, TextScores
 from flows.report.texts import DRAWN_CLASSES, METRICS
 from flows.stages import text_metrics
+from flows.stages.tag_scores import TagCounts
 from flows.stages.task_scores import reliability
 from flows.stages.text_metrics import UNKNOWN, Float64, Statistic
 from ranking.predictor import Predictor
@@ -77,6 +78,7 @@ def text_scores(predictor: Predictor, held: HeldOutTexts, train: Tables) -> tupl
         if labelled.any() and task.name in heads.tasks:
             own = _Task(
                 spec=task, column=column.where(labelled), train=LabelColumn.of(task, train), held=held,
+                texts=held.tables.texts[TEXT].filter(labelled), train_texts=train.texts[TEXT],
                 vectors=held.vectors[labelled], predictor=predictor, heads=heads,
             )  # fmt: skip
             found.append(own.scores())
@@ -91,6 +93,8 @@ class _Task:
     column: LabelColumn
     train: LabelColumn
     held: HeldOutTexts
+    texts: pl.Series
+    train_texts: pl.Series
     vectors: Float32
     predictor: Predictor
     heads: Heads
@@ -104,11 +108,12 @@ class _Task:
         """Return the task's figures."""
         if self.spec.kind == "multiclass":
             return self._multiclass()
+        if self.spec.kind == "token_tags":
+            return self._tags()
         if self.spec.kind == "contrastive":
             ranks, constant = self._ranks(), self._constant_ranks()
-            return self._scores(
-                text_metrics.answering(ranks), None if constant is None else text_metrics.answering(constant)
-            )
+            against = None if constant is None else text_metrics.answering(constant)
+            return self._scores(text_metrics.answering(ranks), against)
         measure = text_metrics.binary if self.spec.kind == "binary" else text_metrics.regression
         truth = self.column.labels({}).astype(np.float64)
         found = self.heads.row_predictions(self.spec.name, self.vectors).astype(np.float64)
@@ -146,6 +151,15 @@ class _Task:
         names = self.column.values.cast(pl.String).to_list()
         confusion, confused = confusions(names, found.argmax(axis=1), self.classes[self.spec.name])
         return scores.model_copy(update={"confusion": confusion, "confused": confused})
+
+    def _tags(self) -> TextScores:
+        labels, names = self.column.tags(self.texts, self.classes), self.classes[self.spec.name]
+        found = self.predictor.texts.read(self.texts.to_list(), [self.spec.name]).tags[self.spec.name]
+        train = self.train.tags(self.train_texts, self.classes)
+        constant = TagCounts.constant(labels, found, names, train)
+        return self._scores(
+            TagCounts.of(labels, found, names).statistics, None if constant is None else constant.statistics
+        )
 
     def _ranks(self) -> Float64:
         """Return the rank of each text's answering item among the eligible ones, float64 `[n]`; inf for none.

@@ -81,7 +81,7 @@ def train_encoder(
 
 def _export(result: TrainResult, data: TrainingData, config: EncoderConfig, out: Path) -> ExportReport:
     """Write the encoder's files, smaller where asked, and compare them with the model on some texts of each kind."""
-    texts = _texts(data)
+    texts = texts_by_kind(data)
     golden = [text for own in texts.values() for text in own[:_GOLDEN]]
     if config.ship is None:
         return export(result.model, config.backbone, out, golden=golden)
@@ -105,7 +105,8 @@ def _pretrained(data: TrainingData, config: EncoderConfig, folder: Path) -> Back
     return config.backbone.model_copy(update={"name": result.backbone.name, "sha256": result.backbone.sha256})
 
 
-def _texts(data: TrainingData) -> dict[Kind, list[str]]:
+def texts_by_kind(data: TrainingData) -> dict[Kind, list[str]]:
+    """Return every text at hand by kind: what a smaller encoder is cut and taught by."""
     users = [text for cut in data.cuts for text in cut.user_texts]
     return {"item": list(data.item_texts), "user": users, "text": list(data.texts.texts)}
 

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
-from flows.charts import ACCENT, INK, MUTED, QUIET, SERIES, chart, svg
+from flows.charts import ACCENT, INK, MUTED, QUIET, SERIES, chart, rows_height, svg, wrapped
 from flows.report import Figure
 from flows.tune.report import SideSearch, TaskGain
 
@@ -53,7 +53,8 @@ def share_bars(rows: Mapping[str, Figure], axis: str, label: str, bad: Collectio
         bad: names of rows that stand out as losses; gains told apart from zero stand out the other way.
     """
     names = list(rows)[::-1]
-    with chart(height=0.8 + 0.36 * len(names)) as (canvas, axes):
+    shown = [wrapped(name) for name in names]
+    with chart(height=0.8 + rows_height(shown)) as (canvas, axes):
         axes.axvline(0, color=MUTED, linewidth=1)
         for position, name in enumerate(names):
             share = rows[name]
@@ -61,7 +62,7 @@ def share_bars(rows: Mapping[str, Figure], axis: str, label: str, bad: Collectio
             axes.barh(position, 100 * share.value, height=0.62, color=colour)
             if share.low is not None and share.high is not None:
                 axes.plot([100 * share.low, 100 * share.high], [position, position], color=INK, linewidth=1.4)
-        axes.set_yticks(range(len(names)), names)
+        axes.set_yticks(range(len(names)), shown)
         axes.set_xlabel(axis)
         axes.set_axisbelow(True)
         axes.grid(visible=True, axis="x")
@@ -71,9 +72,10 @@ def share_bars(rows: Mapping[str, Figure], axis: str, label: str, bad: Collectio
 def importance_chart(importance: Mapping[str, float]) -> str:
     """Return how much of the error's variance each option explains, largest first."""
     names = list(importance)[::-1]
-    with chart(height=0.6 + 0.32 * len(names)) as (canvas, axes):
+    shown = [wrapped(name) for name in names]
+    with chart(height=0.6 + rows_height(shown)) as (canvas, axes):
         axes.barh(range(len(names)), [importance[name] for name in names], height=0.62, color=SERIES[0])
-        axes.set_yticks(range(len(names)), names)
+        axes.set_yticks(range(len(names)), shown)
         axes.set_xlabel("share of variance explained")
         axes.set_axisbelow(True)
         axes.grid(visible=True, axis="x")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Self
@@ -65,14 +65,19 @@ class StudyData:
         return run_trial(self.data, config, tasks, memory=self.memory)
 
 
-def study_data(build: Build) -> TrainingData:
+def study_data(build: Build, groups: Mapping[str, Sequence[str]] | None = None) -> TrainingData:
     """Return a build's training data with the part that no run of a study reads.
 
     Half of what stops training is held out anew: texts of split `test` are for evaluations, and no study reads them.
+
+    Args:
+        build: of the workspace.
+        groups: by `user`, `item` or `text` the columns whose values tell groups; None takes those that its encoder
+            section reads.
     """
     plan, encoder = build.plan, build.workspace.config.encoder
     frames = build.frames((*plan.encoder_training, plan.encoder_validation, plan.encoder_end))
-    return training_data(build.data, build.tasks, plan, frames, groups=encoder.group_columns, study=True)
+    return training_data(build.data, build.tasks, plan, frames, groups=groups or encoder.group_columns, study=True)
 
 
 def chosen_tasks(build: Build, names: Sequence[str] | None, *, least: int) -> tuple[str, ...]:

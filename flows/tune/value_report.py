@@ -87,11 +87,12 @@ def write_values(report: TaskValuesReport, folder: Path) -> None:
 
 def render_values_page(report: TaskValuesReport) -> str:
     """Return the page; every text of the report is escaped."""
+    harms = [task for task, value in report.whole.items() if value.verdict == "below"]
     svg = {
         "matrix": heat_map(
             report.tasks, report.matrix, title="Percent of error saved", rows="task that joins", columns="effect on"
         ),
-        "whole": share_bars(report.whole, "share of the mean gain, %", "Worth of each task to all"),
+        "whole": share_bars(report.whole, "added to the mean gain, %", "Worth of each task to all", harms),
     }
     return study_templates().get_template("task_values.html").render(report=report, svg=svg)
 

@@ -11,8 +11,9 @@ import numpy.typing as npt
 import polars as pl
 
 from features.schema import ITEM, LABEL, USER
+from features.units import Unit
 from retrieval.encoder.data_checks import check_training_data
-from retrieval.encoder.layout import TaskKind, TaskOn
+from retrieval.encoder.layout import TaskEntry, TaskKind, TaskOn
 
 Int32 = npt.NDArray[np.int32]
 Float32 = npt.NDArray[np.float32]
@@ -41,6 +42,7 @@ class EncoderTask:
         classes: names of a multiclass task's classes or of the tags, by code.
         parent: binary task that this one is conditioned on: its probability is the parent's times its own head's
             (Ma et al., 2018), so that it never exceeds the parent's.
+        unit: what a tag is of. Without meaning but for tags.
     """
 
     name: str
@@ -49,6 +51,14 @@ class EncoderTask:
     space: Literal["all", "rows"] = "all"
     classes: tuple[str, ...] = ()
     parent: str | None = None
+    unit: Unit = "word"
+
+    @property
+    def entry(self) -> TaskEntry:
+        """The head as an exported encoder's description names it."""
+        return TaskEntry(
+            name=self.name, kind=self.kind, on=self.on, classes=self.classes, parent=self.parent, unit=self.unit
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,13 +15,13 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from infra.errors import PolyrankError
-from retrieval.encoder.backbone import Backbone
+from retrieval.encoder.backbone import Backbone, pool
 from retrieval.encoder.batch import View
 from retrieval.encoder.config import BackboneConfig, Kind
 from retrieval.encoder.data import EncoderTask
 from retrieval.encoder.head_runtime import Heads
 from retrieval.encoder.heads import PairHead, RetrievalHead, RowHead, TagHead
-from retrieval.encoder.layout import FORMAT, HEADS, ONNX, OUTPUT, Description, TaskEntry
+from retrieval.encoder.layout import FORMAT, HEADS, ONNX, OUTPUT, STATES, Description
 from retrieval.encoder.model import SIDE_OF, Features, MultiTaskEncoder
 from retrieval.encoder.runtime import TextEncoder
 from retrieval.encoder.tokens import tokenize
@@ -31,6 +31,7 @@ log = structlog.get_logger(__name__)
 # Rows of length 1 in float32 through six to twelve layers differ by a few 1e-7; ten times that is a fault.
 VECTOR_TOLERANCE = 1e-5
 LOGIT_TOLERANCE = 1e-3
+TAG_TOLERANCE = 1e-4
 GOLDEN: tuple[str, ...] = (
     "",
     "milk",
@@ -52,12 +53,14 @@ class ExportReport:
         rows: golden texts compared.
         vector_difference: largest absolute difference of a unit vector's entry.
         logit_difference: largest absolute difference of a head's logit.
+        tag_difference: largest absolute difference of a tag's probability; 0 of an encoder without tags.
         bytes: of all files.
     """
 
     rows: int
     vector_difference: float
     logit_difference: float
+    tag_difference: float
     bytes: int
 
 
@@ -77,14 +80,15 @@ def export(
         The differences found.
 
     Raises:
-        ExportError: a vector or logit differs by more than float32's rounding explains.
+        ExportError: a vector, logit or tag's probability differs by more than float32's rounding explains.
     """
     folder.mkdir(parents=True, exist_ok=True)
     model = model.to("cpu").eval()
     backbone = model.backbone
     backbone.model.save_pretrained(folder)
     backbone.tokenizer.save_pretrained(folder)
-    _write_onnx(backbone, folder / ONNX)
+    graph = _WithTokens(backbone).eval() if _tag_tasks(model) else backbone
+    _write_onnx(graph, backbone, folder / ONNX)
     _write_heads(model, folder / HEADS)
     Description(
         format=FORMAT,
@@ -94,10 +98,7 @@ def export(
         max_tokens=dict(config.max_tokens),
         prefixes=dict(config.prefixes),
         sides=dict(SIDE_OF),
-        tasks=tuple(
-            TaskEntry(name=task.name, kind=task.kind, on=task.on, classes=task.classes, parent=task.parent)
-            for task in model.tasks
-        ),
+        tasks=tuple(task.entry for task in model.tasks),
     ).write(folder)
     return verify(model, config, folder, golden=golden)
 
@@ -114,7 +115,7 @@ def verify(
         golden: texts to compare on, besides a fixed few.
 
     Raises:
-        ExportError: a vector or logit differs by more than float32's rounding explains.
+        ExportError: a vector, logit or tag's probability differs by more than float32's rounding explains.
     """
     report = _compare(model, config, folder, [*GOLDEN, *golden])
     log.info(
@@ -122,17 +123,40 @@ def verify(
         rows=report.rows,
         vector_difference=report.vector_difference,
         logit_difference=report.logit_difference,
+        tag_difference=report.tag_difference,
     )
     if report.vector_difference > VECTOR_TOLERANCE or report.logit_difference > LOGIT_TOLERANCE:
         raise ExportError(
             f"{folder}: expected vectors within {VECTOR_TOLERANCE} and logits within {LOGIT_TOLERANCE} of torch on "
             f"{report.rows} golden texts, found {report.vector_difference:.2e} and {report.logit_difference:.2e}"
         )
+    if report.tag_difference > TAG_TOLERANCE:
+        raise ExportError(
+            f"{folder}: expected tags' probabilities within {TAG_TOLERANCE} of torch on {report.rows} golden texts, "
+            f"found {report.tag_difference:.2e}"
+        )
     return report
 
 
-def _write_onnx(backbone: Backbone, path: Path) -> None:
-    """Export ids and mask `[batch, length]` to pooled states `[batch, dim]`, both axes free, weights inside."""
+class _WithTokens(nn.Module):
+    """A backbone that gives the token states it pools as well."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        super().__init__()
+        self.backbone = backbone
+
+    def forward(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Return pooled states `[batch, dim]` and token states `[batch, length, dim]`."""
+        states = self.backbone.states(ids, mask)
+        return pool(states, mask, self.backbone.pooling), states
+
+
+def _tag_tasks(model: MultiTaskEncoder) -> list[EncoderTask]:
+    return [task for task in model.tasks if task.kind == "token_tags"]
+
+
+def _write_onnx(graph: Backbone | _WithTokens, backbone: Backbone, path: Path) -> None:
+    """Export ids and mask `[batch, length]` to a graph's states, both axes free, weights inside."""
     ids = torch.tensor([[1, 2, 3, 4], [1, 2, 3, backbone.pad_id]])
     mask = torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0]])
     batch, length = (
@@ -144,20 +168,20 @@ def _write_onnx(backbone: Backbone, path: Path) -> None:
         # Both come from torch's own exporter: a deprecated call inside it, and axes that share a name on purpose.
         warnings.filterwarnings("ignore", "`isinstance", FutureWarning)
         warnings.filterwarnings("ignore", "# The axis name", UserWarning)
-        program = _program(backbone, ids, mask, axes)
+        program = _program(graph, ids, mask, axes)
     program.save(str(path), external_data=False)
 
 
 def _program(
-    backbone: Backbone, ids: Tensor, mask: Tensor, axes: dict[int, torch.export.Dim]
+    graph: Backbone | _WithTokens, ids: Tensor, mask: Tensor, axes: dict[int, torch.export.Dim]
 ) -> torch.onnx.ONNXProgram:
     # It warns of each torchvision operator that is not installed; no text model has one.
     logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
     program = torch.onnx.export(
-        backbone,
+        graph,
         (ids, mask),
         input_names=["input_ids", "attention_mask"],
-        output_names=[OUTPUT],
+        output_names=[OUTPUT, STATES] if isinstance(graph, _WithTokens) else [OUTPUT],
         dynamic_shapes={"ids": axes, "mask": axes},
         dynamo=True,
         verbose=False,
@@ -194,8 +218,14 @@ def _compare(model: MultiTaskEncoder, config: BackboneConfig, folder: Path, gold
             found = encoder.encode(golden, kind)
             worst = max(worst, float(np.abs(found - vectors[kind].numpy()).max()))
         logits = max((_logit_difference(model, heads, task, vectors) for task in model.tasks), default=0.0)
-    size = sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
-    return ExportReport(rows=len(golden) * len(kinds), vector_difference=worst, logit_difference=logits, bytes=size)
+        tags = _tag_difference(model, encoder, table.padded(positions["text"]), golden)
+    return ExportReport(
+        rows=len(golden) * len(kinds),
+        vector_difference=worst,
+        logit_difference=logits,
+        tag_difference=tags,
+        bytes=sum(path.stat().st_size for path in folder.iterdir() if path.is_file()),
+    )
 
 
 def _logit_difference(
@@ -212,3 +242,22 @@ def _logit_difference(
     else:
         scored = heads.row_logits(task.name, vectors[task.on].numpy())
     return float(np.abs(expected.numpy() - scored).max())
+
+
+def _tag_difference(
+    model: MultiTaskEncoder, encoder: TextEncoder, tokens: tuple[Tensor, Tensor], golden: Sequence[str]
+) -> float:
+    """Return the largest difference of a tag's probability on the golden texts, ids and mask `[n, length]`."""
+    tasks = _tag_tasks(model)
+    if not tasks:
+        return 0.0
+    states = model.backbone.states(*tokens)
+    found = encoder.read(golden, [task.name for task in tasks])
+    worst = 0.0
+    for task in tasks:
+        for row, own in enumerate(found.tags[task.name]):
+            carries = own.units.carries
+            expected = model.heads[task.name](states[row, torch.from_numpy(own.units.token[carries])]).softmax(1)
+            apart = np.abs(expected.numpy() - own.probabilities[carries])
+            worst = max(worst, float(apart.max(initial=0.0)))
+    return worst

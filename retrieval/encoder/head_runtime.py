@@ -1,10 +1,11 @@
-"""Every task's head in numpy, over unit vectors: what serving and ranking read of a trained encoder beside its texts.
+"""Every task's head in numpy: what serving and ranking read of a trained encoder beside its texts.
 
 Use:
     heads = Heads.load(release / "encoder")
     side = heads.item_side("purchase", item_vectors)      # once a release
     logits = heads.side_logits("purchase", user_vector, side[candidates])
     churn = heads.row_logits("churn", user_vectors)
+    slots = heads.tag_probabilities("slots", token_states)
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -24,10 +25,13 @@ from retrieval.encoder.layout import HEADS, Description, EncoderFilesError, Task
 
 Float32 = npt.NDArray[np.float32]
 
+# Added to a state's variance before its root, as torch's layer norm does in training.
+_EPSILON: Final = np.float32(1e-5)
+
 
 @dataclass(frozen=True)
 class Heads:
-    """Every task's head over unit vectors, in numpy.
+    """Every task's head over unit vectors, or of tags over token states, in numpy.
 
     Attributes:
         tasks: by name.
@@ -47,7 +51,11 @@ class Heads:
         description = Description.read(folder)
         if not (folder / HEADS).is_file():
             raise EncoderFilesError(f"{folder}: expected {HEADS}, found no such file")
-        flat = load_file(folder / HEADS)
+        return cls.of(description, load_file(folder / HEADS))
+
+    @classmethod
+    def of(cls, description: Description, flat: Mapping[str, Float32]) -> Self:
+        """Return the heads of an encoder whose arrays, as its file names them, are at hand."""
         arrays: dict[str, dict[str, Float32]] = {task.name: {} for task in description.tasks}
         for key, value in flat.items():
             group, _, name = key.rpartition("/")
@@ -113,6 +121,32 @@ class Heads:
         if kind == "regression":
             return logits
         found: Float32 = softmax(logits, axis=1) if kind == "multiclass" else expit(logits)
+        return found
+
+    def tag_entry(self, task: str) -> TaskEntry:
+        """Return a tag task's entry.
+
+        Raises:
+            InvalidInputError: no such task, or none of tags.
+        """
+        entry = self.tasks.get(task)
+        if entry is None or entry.kind != "token_tags":
+            known = sorted(own.name for own in self.tasks.values() if own.kind == "token_tags")
+            raise InvalidInputError(
+                f"task: expected one of tags ({', '.join(known) or 'this encoder has none'}), found {task!r}"
+            )
+        return entry
+
+    def tag_probabilities(self, task: str, states: Float32) -> Float32:
+        """Return a tag task's probabilities, float32 `[tokens, tags]`, of token states float32 `[tokens, dim]`.
+
+        Raises:
+            InvalidInputError: no such task, or none of tags.
+        """
+        head = self.arrays[self.tag_entry(task).name]
+        centred = states - states.mean(axis=1, keepdims=True)
+        normalised = centred / np.sqrt((centred**2).mean(axis=1, keepdims=True) + _EPSILON)
+        found: Float32 = softmax(normalised @ head["outer"].T + head["bias"], axis=1)
         return found
 
     def _pair_head(self, task: str) -> Mapping[str, Float32]:

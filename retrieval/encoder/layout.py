@@ -8,6 +8,7 @@ from typing import Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from features.units import Unit
 from infra.errors import InvalidInputError
 
 ONNX: Final = "encoder.onnx"
@@ -16,9 +17,11 @@ TOKENIZER: Final = "tokenizer.json"
 HEADS: Final = "heads.safetensors"
 DESCRIPTION: Final = "encoder.json"
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 # Any name but "embedding": torch's dynamo exporter writes an invalid graph for an output called so.
 OUTPUT: Final = "pooled"
+# Only of an encoder with tags, whose heads read them.
+STATES: Final = "token_states"
 
 
 TaskKind = Literal["contrastive", "binary", "regression", "multiclass", "token_tags"]
@@ -38,6 +41,7 @@ class TaskEntry(BaseModel):
         on: what a row is.
         classes: names by code, of a multiclass task or of tags.
         parent: task whose probability its own is multiplied by.
+        unit: what a tag is of. Without meaning but for tags.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -47,6 +51,7 @@ class TaskEntry(BaseModel):
     on: TaskOn
     classes: tuple[str, ...] = ()
     parent: str | None = None
+    unit: Unit = "word"
 
 
 class Description(BaseModel):

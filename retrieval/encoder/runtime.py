@@ -3,11 +3,13 @@
 Use:
     encoder = TextEncoder.load(release / "encoder")
     items = encoder.encode(item_texts, "item")            # float32 [n, dim], unit length
+    read = encoder.read(texts, ["slots"])                 # vectors of free texts, and their words' tags, in one pass
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
@@ -16,31 +18,50 @@ import numpy.typing as npt
 from safetensors.numpy import load_file
 from tokenizers import Tokenizer
 
+from features.units import Unit
 from retrieval.encoder.config import Kind
+from retrieval.encoder.head_runtime import Heads
 from retrieval.encoder.layout import HEADS, TOKENIZER, Description, EncoderFilesError
 from retrieval.encoder.ship.layout import RuntimeChoice
 from retrieval.encoder.ship.session import Session, open_session
+from retrieval.encoder.units import TextTags, TextUnits
 
 Float32 = npt.NDArray[np.float32]
+Int64 = npt.NDArray[np.int64]
 Progress = Callable[[int, int], None]
 
 # Padded tokens a run. Measured on one AVX2 core: 164-174 item texts/s up to 1,024, 149 from 2,048 on.
 CHUNK_TOKENS = 1024
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ReadTexts:
+    """What one pass of the encoder gives of n free texts.
+
+    Attributes:
+        vectors: float32 `[n, dim]`, rows of length 1.
+        tags: by task the tags of each text's units, `[n]`; equal texts share theirs.
+    """
+
+    vectors: Float32
+    tags: Mapping[str, Sequence[TextTags]] = field(default_factory=dict)
+
+
 class TextEncoder:
-    """Texts to unit vectors; calls from several threads may run at the same time."""
+    """Texts to unit vectors, and the tags of their units; calls from several threads may run at the same time."""
 
     def __init__(
         self,
         session: Session,
         tokenizers: Mapping[str, Tokenizer],
         projections: Mapping[str, Float32],
+        heads: Heads,
         description: Description,
     ) -> None:
         self._session = session
         self._tokenizers = dict(tokenizers)
         self._projections = dict(projections)
+        self._heads = heads
         self.description = description
 
     @classmethod
@@ -68,7 +89,7 @@ class TextEncoder:
             tokenizers[kind] = tokenizer
         arrays = load_file(folder / HEADS)
         projections = {kind: arrays[f"projection/{side}"] for kind, side in description.sides.items()}
-        return cls(session, tokenizers, projections, description)
+        return cls(session, tokenizers, projections, Heads.of(description, arrays), description)
 
     @property
     def dim(self) -> int:
@@ -86,36 +107,94 @@ class TextEncoder:
         Returns:
             float32 `[len(texts), dim]`, rows of length 1.
         """
-        if not texts:
-            return np.empty((0, self.dim), np.float32)
-        places: dict[str, int] = {}
-        index = np.fromiter((places.setdefault(text, len(places)) for text in texts), np.int64, len(texts))
+        distinct, index = _distinct(texts)
+        encoded = self._tokenizers[kind].encode_batch_fast(self._prefixed(distinct, kind))
+        pooled, done = np.empty((len(distinct), self.dim), np.float32), 0
+        for rows, ids, mask in self._batches([entry.ids for entry in encoded]):
+            pooled[rows] = self._session.run(ids, mask)
+            done += len(rows)
+            if progress is not None:
+                progress(done, len(distinct))
+        return self._project(pooled, kind)[index]
+
+    def read(self, texts: Sequence[str], tasks: Sequence[str]) -> ReadTexts:
+        """Embed free texts and tag their units, each distinct text once, all from one pass.
+
+        Args:
+            texts: any, also empty ones.
+            tasks: of tags; without any it is `encode`, whose tokenising is faster.
+
+        Raises:
+            InvalidInputError: no such task, or none of tags.
+        """
+        if not tasks:
+            return ReadTexts(vectors=self.encode(texts, "text"))
+        distinct, index = _distinct(texts)
+        # Without `_fast`: that one keeps no offsets.
+        encoded = self._tokenizers["text"].encode_batch(self._prefixed(distinct, "text"))
+        entries = {task: self._heads.tag_entry(task) for task in tasks}
+        prefix = len(self.description.prefixes.get("text", ""))
+        units: dict[Unit, list[TextUnits]] = {
+            unit: [
+                TextUnits.of(text, unit, entry.offsets, prefix=prefix)
+                for text, entry in zip(distinct, encoded, strict=True)
+            ]
+            for unit in {entry.unit for entry in entries.values()}
+        }
+        pooled = np.empty((len(distinct), self.dim), np.float32)
+        tagged: dict[str, dict[int, TextTags]] = {task: {} for task in tasks}
+        for rows, ids, mask in self._batches([entry.ids for entry in encoded]):
+            pooled[rows], states = self._session.run_tokens(ids, mask)
+            for task, entry in entries.items():
+                found = self._tag(task, [units[entry.unit][row] for row in rows], states)
+                tagged[task] |= zip(rows.tolist(), found, strict=True)
+        return ReadTexts(
+            vectors=self._project(pooled, "text")[index],
+            tags={task: [own[row] for row in index.tolist()] for task, own in tagged.items()},
+        )
+
+    def _prefixed(self, texts: Sequence[str], kind: Kind) -> list[str]:
         prefix = self.description.prefixes.get(kind, "")
-        encoded = self._tokenizers[kind].encode_batch_fast([prefix + text for text in places])
+        return [prefix + text for text in texts]
+
+    def _batches(self, encoded: Sequence[list[int]]) -> Iterator[tuple[Int64, Int64, Int64]]:
+        """Yield rows of similar length, and their right-padded ids and mask, int64 `[rows, longest]`."""
         pad = self.description.pad_id
-        ids = [entry.ids or [pad] for entry in encoded]
-        pooled = np.empty((len(ids), self.dim), np.float32)
+        # An empty text of a tokenizer without special tokens becomes one padding token.
+        ids = [own or [pad] for own in encoded]
         lengths = np.fromiter((len(row) for row in ids), np.int64, len(ids))
         order, start = np.argsort(-lengths, kind="stable"), 0
         while start < len(order):
             rows = order[start : start + max(1, CHUNK_TOKENS // int(lengths[order[start]]))]
-            pooled[rows] = self._run([ids[row] for row in rows], lengths[rows])
+            mask = np.arange(lengths[rows].max())[None, :] < lengths[rows, None]
+            padded = np.full(mask.shape, pad, np.int64)
+            padded[mask] = np.concatenate([np.asarray(ids[row], np.int64) for row in rows])
+            yield rows, padded, mask.astype(np.int64)
             start += len(rows)
-            if progress is not None:
-                progress(start, len(order))
-        return self._project(pooled, kind)[index]
 
-    def _run(self, ids: list[list[int]], lengths: npt.NDArray[np.int64]) -> Float32:
-        """Return pooled states `[n, dim]` of token ids."""
-        mask = np.arange(lengths.max())[None, :] < lengths[:, None]
-        padded = np.full(mask.shape, self.description.pad_id, np.int64)
-        padded[mask] = np.concatenate([np.asarray(row, np.int64) for row in ids])
-        return self._session.run(padded, mask.astype(np.int64))
+    def _tag(self, task: str, units: Sequence[TextUnits], states: Float32) -> list[TextTags]:
+        """Return a task's tags of a batch of texts, given their token states float32 `[texts, length, dim]`."""
+        spots = [states[row, own.token[own.carries]] for row, own in enumerate(units)]
+        found = self._heads.tag_probabilities(task, np.concatenate(spots))
+        ends = np.cumsum([len(spot) for spot in spots])
+        tags = []
+        for own, part in zip(units, np.split(found, ends[:-1]), strict=True):
+            probabilities = np.full((len(own.token), found.shape[1]), np.nan, np.float32)
+            probabilities[own.carries] = part
+            tags.append(TextTags(units=own, probabilities=probabilities))
+        return tags
 
     def _project(self, pooled: Float32, kind: Kind) -> Float32:
         """Return `normalise(x + P x)` of the normalised pooled states x, float32 `[n, dim]`."""
         unit = _normalise(pooled)
         return _normalise(unit + unit @ self._projections[kind].T)
+
+
+def _distinct(texts: Sequence[str]) -> tuple[list[str], Int64]:
+    """Return each text once, in order, and of every text its place among them, int64 `[n]`."""
+    places: dict[str, int] = {}
+    index = np.fromiter((places.setdefault(text, len(places)) for text in texts), np.int64, len(texts))
+    return list(places), index
 
 
 def _normalise(vectors: Float32) -> Float32:

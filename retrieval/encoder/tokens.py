@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerBase
 
 from retrieval.encoder.config import BackboneConfig, Kind
 from retrieval.encoder.data import Tags
+from retrieval.encoder.units import carriers, first_tokens
 
 Int64 = npt.NDArray[np.int64]
 
@@ -116,24 +117,18 @@ def token_tags(
         return_offsets_mapping=True,
     )["offset_mapping"]  # fmt: skip
     units = np.searchsorted(tags.text, np.arange(len(texts) + 1))
-    token, code, counts = [], [], np.zeros(len(texts), np.int64)
+    token, code, counts = [np.empty(0, np.int64)], [np.empty(0, np.int64)], np.zeros(len(texts), np.int64)
     for row, offsets in enumerate(encoded):
-        # A special token has the empty span (0, 0); a unit's first token is the first that ends inside or after it.
-        ends = np.array([end for _, end in offsets], np.int64)
-        starts = np.array([start for start, _ in offsets], np.int64)
         own = slice(units[row], units[row + 1])
-        taken = -1
-        for (first, last), tag in zip(tags.span[own] + len(prefix), tags.code[own], strict=True):
-            inside = np.flatnonzero((ends > first) & (starts < last) & (ends > starts))
-            if len(inside) and inside[0] != taken:
-                taken = inside[0]
-                token.append(taken)
-                code.append(tag)
-                counts[row] += 1
+        found = first_tokens(offsets, tags.span[own] + len(prefix))
+        carrying = carriers(found)
+        token.append(found[carrying])
+        code.append(tags.code[own][carrying].astype(np.int64))
+        counts[row] = carrying.sum()
     return TokenTags(
         starts=np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)]),
-        token=np.array(token, np.int64),
-        code=np.array(code, np.int64),
+        token=np.concatenate(token),
+        code=np.concatenate(code),
     )
 
 

@@ -15,8 +15,9 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
+from features.units import OUTSIDE
 from infra.errors import InvalidInputError, unknown_name
-from retrieval.encoder.batch import Batch
+from retrieval.encoder.batch import Batch, PairLabels
 from retrieval.encoder.config import EncoderConfig
 from retrieval.encoder.constants import constant_losses
 from retrieval.encoder.data import EncoderTask, Float32, TrainingData
@@ -38,11 +39,14 @@ class Quality(BaseModel):
     """How well a task does on one part of the data.
 
     Attributes:
-        metric: `auc` for a binary task, `accuracy` for classes and tags, else `relative_loss`: the loss over its
-            constant predictor's (InfoNCE over equal scores, squared error over the labels' variance).
+        metric: `auc` for a binary task, and for a contrastive one the mean over its positives of the share of the
+            batch's other items that score lower; `accuracy` for classes and tags, else `relative_loss`: the squared
+            error over that of a constant.
         value: of the metric.
         error: 1 - AUC, 1 - accuracy, or the relative loss: lower is better, whatever the metric.
-        loss: over the constant predictor's.
+        loss: over the constant predictor's (of a contrastive task, over that of equal scores).
+        f1: of tags, micro F1 over the units whose tag isn't O: of these, how many were found under their tag. None for
+            other kinds, and where no unit has or gets such a tag. A unit that the encoder doesn't read isn't counted.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -51,6 +55,7 @@ class Quality(BaseModel):
     value: float
     error: float
     loss: float
+    f1: float | None = None
 
 
 class Trial(BaseModel):
@@ -130,23 +135,47 @@ def measure(prepared: Prepared, data: TrainingData, config: EncoderConfig, part:
         part: whose rows.
     """
     model, placed = prepared.model.eval(), replace(prepared.placed, data=data)
-    # A contrastive loss grows with the batch, so its yardstick is taken on training batches of the same size.
-    constants = constant_losses(model.tasks, _batches(placed, config, "train"), logq=model.logq)
+    batches = _batches(placed, config, part)
+    constants = _constants(model, placed, config, batches)
     losses: dict[str, list[float]] = defaultdict(list)
     scored: dict[str, list[tuple[Float32, Float32]]] = defaultdict(list)
-    for batch in _batches(placed, config, part):
+    ranks: dict[str, list[float]] = defaultdict(list)
+    for batch in batches:
         features = batch_features(model, batch, prepared.pooler)
         for name, loss in model.losses(batch, features).items():
-            losses[name].append(float(loss) / max(constants[name][0], 1e-6))
+            losses[name].append(float(loss) / max(constants[name], 1e-6))
         for task in model.tasks:
+            if task.kind == "contrastive" and task.name in batch.pairs:
+                ranks[task.name] += outranked(batch.pairs[task.name], model.logits(task, features, {}).cpu())
             found = _predictions(model, task, batch, features)
             if found is not None:
                 scored[task.name].append(found)
     return {
-        task.name: _quality(task, float(np.mean(losses[task.name])), scored[task.name])
+        task.name: _quality(task, float(np.mean(losses[task.name])), scored[task.name], ranks[task.name])
         for task in model.tasks
         if task.name in losses
     }
+
+
+def _constants(
+    model: MultiTaskEncoder, placed: Placed, config: EncoderConfig, batches: Sequence[Batch]
+) -> dict[str, float]:
+    """Return what each task's constant costs: one fitted on training batches, but equal scores on the same batches."""
+    fitted = constant_losses(model.tasks, _batches(placed, config, "train"), logq=model.logq)
+    same = constant_losses([task for task in model.tasks if task.kind == "contrastive"], batches, logq=model.logq)
+    return {name: loss for name, (loss, _) in (fitted | same).items()}
+
+
+def outranked(pairs: PairLabels, logits: Tensor) -> list[float]:
+    """Return for each positive the share of its row's negatives that score lower, an equal one by half."""
+    negative = ~(pairs.excluded | pairs.drawn)
+    shares: list[float] = []
+    for row, item in pairs.drawn.nonzero().tolist():
+        others = logits[row, negative[row]]
+        if len(others):
+            own = logits[row, item]
+            shares.append(float(((others < own).float() + 0.5 * (others == own).float()).mean()))
+    return shares
 
 
 def _batches(placed: Placed, config: EncoderConfig, part: Part) -> list[Batch]:
@@ -175,13 +204,33 @@ def _array(values: Tensor) -> Float32:
     return array
 
 
-def _quality(task: EncoderTask, loss: float, scored: Sequence[tuple[Float32, Float32]]) -> Quality:
+def _quality(
+    task: EncoderTask, loss: float, scored: Sequence[tuple[Float32, Float32]], ranks: Sequence[float]
+) -> Quality:
+    if ranks:
+        area = float(np.mean(ranks))
+        return Quality(metric="auc", value=area, error=1 - area, loss=loss)
     if scored:
         truth, found = (np.concatenate(parts) for parts in zip(*scored, strict=True))
         if task.kind != "binary":
             accuracy = float((truth == found).mean())
-            return Quality(metric="accuracy", value=accuracy, error=1 - accuracy, loss=loss)
+            f1 = micro_f1(truth, found, task.classes) if task.kind == "token_tags" else None
+            return Quality(metric="accuracy", value=accuracy, error=1 - accuracy, loss=loss, f1=f1)
         if 0 < truth.sum() < len(truth):
             area = auc(truth > 0, found)
             return Quality(metric="auc", value=area, error=1 - area, loss=loss)
     return Quality(metric="relative_loss", value=loss, error=loss, loss=loss)
+
+
+def micro_f1(truth: Float32, found: Float32, classes: Sequence[str]) -> float | None:
+    """Return 2 hits / (units tagged + units found), the tag O left out on either side; None where there are none.
+
+    Args:
+        truth: float32 `[units]` codes.
+        found: float32 `[units]` codes.
+        classes: names by code; without O among them it is the accuracy.
+    """
+    outside = classes.index(OUTSIDE) if OUTSIDE in classes else -1
+    tagged, given = truth != outside, found != outside
+    total = int(tagged.sum()) + int(given.sum())
+    return 2 * int((tagged & (truth == found)).sum()) / total if total else None

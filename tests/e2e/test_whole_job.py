@@ -25,7 +25,7 @@ from infra.releases import ReleaseStore
 from infra.settings import Settings
 from ranking.answers import load_release
 from ranking.client import RankingClient
-from ranking.contract import ClassPrediction
+from ranking.contract import ClassPrediction, TagsPrediction
 from ranking.predictions import of_texts
 
 
@@ -74,6 +74,8 @@ def test_a_heads_words_are_told_apart(built: Built) -> None:
     assert "bread" in out
     folder = built.folder / ".polyrank" / "reports" / built.release_id
     assert "bread" in (folder / "attributions-topic.html").read_text(encoding="utf-8")
+    out = polyrank(built.folder, "attribute", "slots", "--unit", "3", "--text", "your stale bread", "--steps", "4")
+    assert "unit 3 (bread), tag" in out
 
 
 def test_release_saw_nothing_at_or_after_its_as_of_time(built: Built) -> None:
@@ -195,9 +197,9 @@ def test_predicts_texts_by_their_heads(built: Built, server: Server) -> None:
     predictor = load_release(Workspace.load(built.folder).releases / built.release_id).predictor
     with RankingClient(server.url, timeout_s=30) as client:
         answer = client.predict(texts=texts)
-        with pytest.raises(InvalidInputError, match=r"unknown text task 'slots' \(known: tone, topic\)"):
-            client.predict(texts=texts, tasks=["slots"])
-    expected = of_texts(predictor, texts, ["topic", "tone"])
+        with pytest.raises(InvalidInputError, match=r"unknown text task 'slot'; did you mean 'slots'"):
+            client.predict(texts=texts, tasks=["slot"])
+    expected = of_texts(predictor, texts, ["topic", "tone", "slots"])
     for row, one in enumerate(answer.predictions):
         topic, offline = one.tasks["topic"], expected["topic"][row]
         assert isinstance(topic, ClassPrediction)
@@ -206,6 +208,14 @@ def test_predicts_texts_by_their_heads(built: Built, server: Server) -> None:
         assert sum(topic.probabilities.values()) == pytest.approx(1, abs=1e-5)
         assert topic.probabilities == pytest.approx(offline.probabilities, abs=1e-5)
         assert one.tasks["tone"] == pytest.approx(expected["tone"][row], abs=1e-5)
+        slots, whole = one.tasks["slots"], expected["slots"][row]
+        assert isinstance(slots, TagsPrediction)
+        assert isinstance(whole, TagsPrediction)
+        assert [unit.text for unit in slots.tags] == texts[row].split()
+        assert [unit.tag for unit in slots.tags] == [unit.tag for unit in whole.tags]
+        assert [unit.probability for unit in slots.tags] == pytest.approx([unit.probability for unit in whole.tags])
+        # The only tag but O is B: each slot is one word.
+        assert [slot.text for slot in slots.slots] == [unit.text for unit in slots.tags if unit.tag == "B"]
     # The texts differ, and so do their answers.
     assert answer.predictions[0].tasks["tone"] != answer.predictions[1].tasks["tone"]
 

@@ -171,18 +171,20 @@ def test_a_label_in_the_text_that_is_to_predict_it_is_refused() -> None:
 EVENT = {"type": "event", "event": "purchase"}
 
 
-def test_heads_carry_space_classes_and_parents() -> None:
+def test_heads_carry_space_classes_parents_and_units() -> None:
     tasks = (
         task("click", "binary", "pair", label=EVENT),
         task("buy", "binary", "pair", label=EVENT, parent="click", space={"type": "seen", "event": "view"}),
         task("rating", "regression", "pair", label={"type": "value", "event": "rating"}),
         task("topic", "multiclass"),
         task("demand", "regression", "item", label={"type": "value", "event": "purchase", "reduce": "count"}),
+        task("signs", "token_tags", label={"type": "column", "column": "signs", "unit": "character"}),
     )  # fmt: skip
     heads = {head.name: head for head in encoder_tasks(tasks, {"topic": ("soap", "tea")})}
-    assert list(heads) == ["click", "buy", "rating", "topic", "demand"]
+    assert list(heads) == ["click", "buy", "rating", "topic", "demand", "signs"]
     # A rating that was not given is no negative: only listed pairs carry a number.
-    assert [head.space for head in heads.values()] == ["all", "rows", "rows", "all", "all"]
+    assert [head.space for head in heads.values()] == ["all", "rows", "rows", "all", "all", "all"]
+    assert [head.unit for head in heads.values()] == ["word"] * 5 + ["character"]
     assert heads["buy"].parent == "click"
     assert heads["topic"].classes == ("soap", "tea")
     assert {(head.kind, head.on) for head in heads.values()} <= {(kind, on) for on in KINDS for kind in KINDS[on]}

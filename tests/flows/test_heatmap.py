@@ -72,8 +72,29 @@ def test_a_tiny_negative_is_no_negative_zero() -> None:
     assert "−0.00" not in texts
 
 
+def _width(svg: str) -> float:
+    return float(re.findall(r"--natural: (\d+)px", svg)[0]) / 72
+
+
+def test_many_tasks_get_a_wider_drawing() -> None:
+    assert _width(heat_map(["a", "b"], [[1.0, 0.5]] * 2, title="t")) == charts.WIDTH
+    # 20 points, three letters of 11.5 * .6, and 18 columns of 5 * .6 * 8: 472.7 points, shown as 473 pixels.
+    names = [f"t{n:02d}" for n in range(18)]
+    wide = heat_map(names, [[0.25] * 18] * 18, title="t")
+    assert _width(wide) == pytest.approx(473 / 72)
+    assert _texts(wide).count("0.25") == 18**2
+
+
+def test_long_names_leave_the_cells_their_height() -> None:
+    short, long = (heat_map([name] * 3, [[0.5] * 3] * 3, title="t") for name in ("a" * 2, "a" * 34))
+    heights = [float(re.findall(r'viewBox="0 0 \S+ (\S+)"', svg)[0]) for svg in (short, long)]
+    # 32 letters more, sloping 40 degrees: 32 * 11.5 * .6 * .6428.
+    assert heights[1] - heights[0] == pytest.approx(141.9, abs=0.1)
+
+
 def test_figures_too_small_to_read_are_left_out() -> None:
-    names = [f"t{n}" for n in range(24)]
-    crowded = heat_map(names, [[0.25] * 24] * 24, title="t")
+    names = [f"t{n}" for n in range(40)]
+    crowded = heat_map(names, [[0.25] * 40] * 40, title="t")
+    # (576 - 20 - 3 * 11.5 * .6) / 40 points of a cell for 4 + 1 figures: 4.5 points each at most.
     assert "0.25" not in _texts(crowded)
-    assert len(_strengths(crowded, POSITIVE)) == 24**2
+    assert len(_strengths(crowded, POSITIVE)) == 40**2

@@ -3,47 +3,14 @@
 from __future__ import annotations
 
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
 from features.splits import UNDATED
 from flows import charts, page, words
-from flows.report import DataSummary, Figure, Report, read
-
-VOID = {"meta", "br", "use", "path", "rect", "link", "img"}
-
-
-class Structure(HTMLParser):
-    """Collects tags, checks that they nest, and gathers what the page would fetch."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.fetched: list[str] = []
-        self.ids: set[str] = set()
-        self.links: set[str] = set()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag not in VOID:
-            self.open.append(tag)
-        for name, value in attrs:
-            if name in {"src", "href", "xlink:href"} and value and not value.startswith("#"):
-                self.fetched.append(value)
-            if name == "id" and value:
-                self.ids.add(value)
-            if name == "href" and value and tag == "a":
-                self.links.add(value.removeprefix("#"))
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag not in VOID:
-            self.handle_starttag(tag, attrs)
-            self.handle_endtag(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag not in VOID:
-            assert self.open.pop() == tag
+from flows.report import Curve, DataSummary, Figure, Report, StageRecord, TrainingRun, ValidationRow, read
+from tests.flows.page_reader import PageReader, assert_fit_to_be_mailed
 
 
 @pytest.fixture(scope="module")
@@ -56,24 +23,20 @@ def test_page_shows_how_the_tasks_relate(html: str) -> None:
     assert section.count("<svg") == 2
     assert "purchase, coupon_response" in section
     assert "0.0015" in section
-    assert "-0.0025" in section
+    assert "−0.0025" in section
 
 
-def test_page_fetches_nothing_and_nests(html: str) -> None:
-    structure = Structure()
-    structure.feed(html)
-    assert structure.open == []
-    assert structure.fetched == []
-    assert "<script" not in html
+def test_page_is_whole_and_fetches_nothing(html: str) -> None:
+    assert_fit_to_be_mailed(html)
     assert "@import" not in html
     assert not re.findall(r"url\((?!#)", html)
 
 
 def test_every_link_of_the_page_has_its_section(html: str) -> None:
-    structure = Structure()
-    structure.feed(html)
-    assert structure.links
-    assert structure.links <= structure.ids
+    page = PageReader(html)
+    links = {str(link["href"]).removeprefix("#") for link in page.of("a")}
+    assert links
+    assert links <= {attributes["id"] for _, attributes in page.tags if "id" in attributes}
 
 
 def test_titles_are_escaped(html: str) -> None:
@@ -155,6 +118,50 @@ def test_empty_sections_are_left_out(sample_report: Report) -> None:
     html = page.render_page(bare)
     assert "<section" not in html
     assert "<svg" not in html
+
+
+def test_rules_that_no_row_broke_are_folded_away(sample_report: Report) -> None:
+    kept = ValidationRow(table="users", column="user_id", rule="null_key", action="error", count=0)
+    html = page.render_page(sample_report.model_copy(update={"validation": (*sample_report.validation, kept)}))
+    shown, folded = html[html.index('id="data"') : html.index('id="stages"')].split("<details>")
+    assert "12,043" in shown
+    assert "null_<wbr>key" not in shown
+    assert "1 rule that no row broke" in folded
+    assert "null_<wbr>key" in folded
+    html = page.render_page(sample_report.model_copy(update={"validation": (kept,)}))
+    assert "No row broke a rule" in html
+    assert "<details>" not in page.render_page(sample_report)
+
+
+def _drawn(drawing: str) -> list[str]:
+    return re.findall(r"<text[^>]*>([^<]*)</text>", drawing)
+
+
+def test_names_of_many_curves_stand_below_them_and_differ_in_dashes() -> None:
+    # Six colours: the seventh curve has the first one's, dashed.
+    curves = tuple(Curve(name=f"task {n}", steps=(0, 1), losses=(1.0, 0.5)) for n in range(7))
+    few = charts.training_curves(TrainingRun(curves=curves[:4]))
+    many = charts.training_curves(TrainingRun(curves=curves))
+    heights = [float(re.findall(r'viewBox="0 0 \S+ (\S+)"', drawing)[0]) for drawing in (few, many)]
+    # Seven names and perhaps that of the kept step, in three columns: three lines of .22 inches.
+    assert heights[1] - heights[0] == pytest.approx(3 * 0.22 * 72)
+    down = {name: float(y) for y, name in re.findall(r'<text[^>]* y="([\d.]+)"[^>]*>([^<]*)</text>', many)}
+    assert min(down[curve.name] for curve in curves) > down["step"]
+    first = [style for style in re.findall(r'style="([^"]*)"', many) if "stroke: var(--series-0)" in style]
+    assert {"stroke-dasharray" in style for style in first if "fill: none" in style} == {False, True}
+
+
+def test_long_names_beside_bars_take_lines() -> None:
+    stages = [
+        StageRecord(name="step: the_vectors_of_all_items 2017-12-04", seconds=1),
+        StageRecord(name="b", seconds=2),
+    ]
+    texts = _drawn(charts.stage_bars(stages))
+    # 30 characters at most: "step: the_vectors_of_all_items" has just as many.
+    assert {"step: the_vectors_of_all_items", "2017-12-04", "b"} <= set(texts)
+    assert charts.wrapped("repurchase_within_the_next_28_days") == "repurchase_within_the_next_28_\ndays"
+    assert charts.rows_height(["a", "b"]) == pytest.approx(2 * 0.34)
+    assert charts.rows_height(["a", "b\nc"]) == pytest.approx(2 * 0.48)
 
 
 def test_write_and_read_keep_every_figure(sample_report: Report, tmp_path: Path) -> None:

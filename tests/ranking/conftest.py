@@ -35,6 +35,7 @@ from features.schema import (
 )
 from features.tasks import AbsenceLabel, ColumnLabel, EventLabel, ExposedSpace, SeenSpace, TaskSpec, ValueLabel, labels
 from features.transforms import FeatureConfig, FeatureFrames, compute
+from features.units import unit_spans
 from ranking.fit import RankingConfig, fit_ranking
 from ranking.gbdt import GbdtConfig
 from ranking.models import RankingModels
@@ -49,6 +50,8 @@ from retrieval import layout
 from retrieval.collaborative import AlsConfig, Collaborative, KnnConfig, fit_als, fit_knn
 from retrieval.encoder.head_runtime import Heads
 from retrieval.encoder.layout import FORMAT, Description, TaskEntry
+from retrieval.encoder.runtime import ReadTexts
+from retrieval.encoder.units import TextTags, TextUnits
 from retrieval.engine import Retriever
 from retrieval.index import IndexConfig, VectorIndex
 from retrieval.snapshot import ItemSnapshot
@@ -205,6 +208,20 @@ class WordVectors:
         vectors = np.stack(rows).astype(np.float32)
         unit: Float32 = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
         return unit
+
+    def read(self, texts: Sequence[str], tasks: Sequence[str]) -> ReadTexts:
+        """Reads three words of each text, whose tag is B where they start with a capital, else O."""
+        vectors = self.encode(texts, "text")
+        return ReadTexts(vectors=vectors, tags={task: [_capitals(text) for text in texts] for task in tasks})
+
+
+def _capitals(text: str) -> TextTags:
+    spans = unit_spans(text, "word")
+    units = TextUnits.of(text, "word", spans[:3])
+    rows = [((0.125, 0.875) if text[start].isupper() else (0.75, 0.25)) for start, _ in spans[:3]]
+    return TextTags(
+        units=units, probabilities=np.array([*rows, *[(np.nan, np.nan)] * len(spans[3:])], np.float32).reshape(-1, 2)
+    )
 
 
 def _world(folder: Path) -> World:

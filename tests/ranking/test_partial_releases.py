@@ -69,7 +69,7 @@ def test_an_encoder_alone_predicts_texts_and_names_what_it_lacks(serve: Serve) -
     with serve(ENCODER) as http:
         assert http.get("/health/ready").status_code == 200
         (row,) = http.post("/v1/predict", json={"texts": ["hello"]}).raise_for_status().json()["predictions"]
-        assert set(row["tasks"]) == {"topic", "urgent"}
+        assert set(row["tasks"]) == {"topic", "urgent", "slots"}
         without_items = "release some: expected items, found a release with encoder alone"
         for path, body in (("/v1/candidates", {"text": "hello"}), ("/v1/similar/item-1", None)):
             assert lacks(http, path, body) == without_items

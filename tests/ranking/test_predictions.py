@@ -10,45 +10,46 @@ import pytest
 
 from features.schema import UserFeatures
 from features.tasks import TaskSpec
-from ranking.contract import ClassPrediction, Prediction, PredictResponse, TaskAnswer
+from ranking.contract import ClassPrediction, Prediction, PredictResponse, TagsPrediction, TaskAnswer
 from ranking.predictions import TaskUnavailableError, by_row, of_items, of_texts, of_users, wanted_tasks
 from ranking.predictor import Predictor
 from ranking.ranker import Ranker
 from ranking.rows import CutData
 from retrieval.encoder.head_runtime import Heads
 from retrieval.encoder.layout import TaskEntry
+from retrieval.encoder.runtime import ReadTexts
 from retrieval.lazy_encoder import EncoderUnavailableError, LazyEncoder
 
 TEXTS = ["where is my order", "hello"]
 
 
 def test_tasks_by_row(predictor: Predictor) -> None:
-    """Tags and answers to texts are no prediction of a row; what is blended stands among the heads."""
+    """Answers to texts are no prediction of a row; what is blended stands among the heads."""
     assert predictor.row_tasks("user") == ("churn", "spend", "club")
     assert predictor.row_tasks("item") == ("demand",)
-    assert predictor.row_tasks("text") == ("topic", "urgent")
+    assert predictor.row_tasks("text") == ("topic", "urgent", "slots")
     assert predictor.user_tasks == ("churn",)
 
 
 def test_a_head_of_a_task_that_the_release_no_longer_declares_is_not_served(predictor: Predictor) -> None:
     fewer = replace(predictor, tasks=tuple(task for task in predictor.tasks if task.name != "topic"))
-    assert fewer.row_tasks("text") == ("urgent",)
+    assert fewer.row_tasks("text") == ("urgent", "slots")
 
 
 def test_wanted_tasks_name_what_there_is(predictor: Predictor) -> None:
-    assert wanted_tasks(predictor, "r", "text", None) == ("topic", "urgent")
+    assert wanted_tasks(predictor, "r", "text", None) == ("topic", "urgent", "slots")
     assert wanted_tasks(predictor, "r", "text", ["urgent"]) == ("urgent",)
     with pytest.raises(TaskUnavailableError, match=r"release r: unknown text task 'topics'; did you mean 'topic'"):
         wanted_tasks(predictor, "r", "text", ["topics"])
-    with pytest.raises(TaskUnavailableError, match=r"unknown text task 'slots' .*\(known: topic, urgent\)"):
-        wanted_tasks(predictor, "r", "text", ["topic", "slots"])
+    with pytest.raises(TaskUnavailableError, match=r"unknown text task 'answer' .*\(known: slots, topic, urgent\)"):
+        wanted_tasks(predictor, "r", "text", ["topic", "answer"])
 
 
 def test_no_task_at_all_names_those_of_other_rows(predictor: Predictor) -> None:
     without = replace(predictor, tasks=tuple(task for task in predictor.tasks if task.on != "item"))
     expected = (
         r"no task on items to predict: found churn, spend, club on users \(user_ids\); none on items \(item_ids\); "
-        r"topic, urgent on texts \(texts\); purchase, repurchase, coupon_response on pairs"
+        r"topic, urgent, slots on texts \(texts\); purchase, repurchase, coupon_response on pairs"
     )
     with pytest.raises(TaskUnavailableError, match=expected):
         wanted_tasks(without, "r", "item", None)
@@ -56,7 +57,7 @@ def test_no_task_at_all_names_those_of_other_rows(predictor: Predictor) -> None:
 
 def test_texts_take_one_pass_whatever_the_tasks(reading_predictor: Predictor, text_encoder: Any) -> None:
     before = text_encoder.passes
-    found = of_texts(reading_predictor, TEXTS, ["topic", "urgent"])
+    found = of_texts(reading_predictor, TEXTS, ["topic", "urgent", "slots"])
     assert text_encoder.passes == before + 1
     vectors = text_encoder.encode(TEXTS, "text")
     assert reading_predictor.heads is not None
@@ -69,6 +70,11 @@ def test_texts_take_one_pass_whatever_the_tasks(reading_predictor: Predictor, te
         # The least probable of the six is left out.
         assert set(answer.probabilities) == set(names) - {names[int(row.argmin())]}
         assert list(answer.probabilities.values()) == sorted(answer.probabilities.values(), reverse=True)
+    order, hello = found["slots"]
+    assert isinstance(order, TagsPrediction)
+    assert [one.tag for one in order.tags] == ["O", "O", "O", None]
+    assert isinstance(hello, TagsPrediction)
+    assert [(one.text, one.tag, one.probability) for one in hello.tags] == [("hello", "O", 0.75)]
 
 
 def heads_by_hand() -> Heads:
@@ -90,6 +96,10 @@ class Axes:
     def encode(self, texts: list[str], kind: str) -> np.ndarray:
         assert kind == "text"
         return np.array([[1, 0] if text == "x" else [0, 1] for text in texts], np.float32)
+
+    def read(self, texts: list[str], tasks: list[str]) -> ReadTexts:
+        assert tasks == []
+        return ReadTexts(vectors=self.encode(texts, "text"))
 
 
 def test_answers_by_hand() -> None:
@@ -162,11 +172,11 @@ def test_answers_keep_their_type_over_json() -> None:
 def test_without_items_and_users_texts_alone_are_predicted(predictor: Predictor) -> None:
     texts = tuple(task for task in predictor.tasks if task.on == "text")
     alone = replace(predictor, tasks=texts, retriever=None, ranker=None)
-    assert alone.row_tasks("text") == ("topic", "urgent")
+    assert alone.row_tasks("text") == ("topic", "urgent", "slots")
     assert alone.blended([UserFeatures.unknown("nobody")], ["churn"]) == {}
     expected = (
         r"no task on users to predict: found none on users \(user_ids\); none on items \(item_ids\); "
-        r"topic, urgent on texts \(texts\); none on pairs"
+        r"topic, urgent, slots on texts \(texts\); none on pairs"
     )
     with pytest.raises(TaskUnavailableError, match=expected):
         wanted_tasks(alone, "r", "user", None)

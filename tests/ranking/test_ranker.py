@@ -10,7 +10,7 @@ import pytest
 from features.schema import UserFeatures
 from ranking import warmup
 from ranking.answers import load_release
-from ranking.contract import ClassPrediction
+from ranking.contract import ClassPrediction, TagsPrediction
 from ranking.objective import ObjectiveError
 from ranking.predictor import Predictor
 from ranking.ranker import Ranker
@@ -141,23 +141,27 @@ def test_golden_predictions_of_texts_replay_and_others_are_refused(
     reading_predictor: Predictor, tmp_path: Path
 ) -> None:
     cases = warmup.record_texts(reading_predictor, ["where is my order", "hello"])
-    assert [set(case.tasks) for case in cases] == [{"topic", "urgent"}] * 2
+    assert [set(case.tasks) for case in cases] == [{"topic", "urgent", "slots"}] * 2
     assert warmup.replay_texts(reading_predictor, cases) == []
     first = cases[0]
-    urgent, topic = first.tasks["urgent"], first.tasks["topic"]
+    urgent, topic, slots = first.tasks["urgent"], first.tasks["topic"], first.tasks["slots"]
+    assert isinstance(slots, TagsPrediction)
     assert isinstance(urgent, float)
     assert isinstance(topic, ClassPrediction)
     # Rounding passes, another number doesn't, and nor does another class with the golden one's probability.
     near = first.model_copy(update={"tasks": {**first.tasks, "urgent": urgent + 0.01}})
     assert warmup.replay_texts(reading_predictor, [near]) == []
     other = topic.model_copy(update={"label": "another"})
+    # One word of four has another tag: more than one in ten.
+    retagged = [slots.tags[0].model_copy(update={"tag": "another"}), *slots.tags[1:]]
     wrong = [
         first.model_copy(update={"tasks": {**first.tasks, "urgent": 1 - urgent + 0.3}}),
         first.model_copy(update={"tasks": {**first.tasks, "topic": other}}),
+        first.model_copy(update={"tasks": {**first.tasks, "slots": slots.model_copy(update={"tags": retagged})}}),
     ]
     for case in wrong:
         assert len(warmup.replay_texts(reading_predictor, [case])) == 1
-    warmup.write(tmp_path, [], [], wrong[1:])
+    warmup.write(tmp_path, [], [], wrong[1:2])
     with pytest.raises(WarmupError, match="1 differ of the answers to 1 requests; warm-up text 0, task topic"):
         warmup.check(reading_predictor, tmp_path)
 

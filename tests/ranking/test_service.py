@@ -32,7 +32,7 @@ from infra.telemetry import Metrics
 from infra.watcher import ReleaseWatcher
 from ranking.answers import LoadedRelease, load_release
 from ranking.client import AsyncRankingClient, RankingClient
-from ranking.contract import ClassPrediction
+from ranking.contract import ClassPrediction, SlotPrediction, TagPrediction, TagsPrediction
 from ranking.rerank import RerankConfig
 from ranking.service import Parts, create_app, create_combined_app
 from retrieval.lazy_encoder import TextEncoderLike
@@ -252,11 +252,37 @@ def test_predict_texts(running: Running) -> None:
     assert set(running.client.predict(texts=["hello"], tasks=["urgent"]).predictions[0].tasks) == {"urgent"}
 
 
+def test_predict_tags(running: Running) -> None:
+    """Two words with capitals are two slots, as the tags are B and O; the fourth word of four is not read."""
+    answer = running.client.predict(texts=["ship Milk Bread today", "tea"], tasks=["slots"])
+    first, second = (one.tasks["slots"] for one in answer.predictions)
+    assert first == TagsPrediction(
+        tags=[
+            TagPrediction(start=0, end=4, text="ship", tag="O", probability=0.75),
+            TagPrediction(start=5, end=9, text="Milk", tag="B", probability=0.875),
+            TagPrediction(start=10, end=15, text="Bread", tag="B", probability=0.875),
+            TagPrediction(start=16, end=21, text="today", tag=None, probability=None),
+        ],
+        slots=[
+            SlotPrediction(name="slots", start=5, end=9, text="Milk", probability=0.875),
+            SlotPrediction(name="slots", start=10, end=15, text="Bread", probability=0.875),
+        ],
+    )
+    assert isinstance(second, TagsPrediction)
+    assert second.slots == []
+    body = {"texts": ["ship Milk Bread today"], "tasks": ["slots"]}
+    (sent,) = httpx.post(f"{running.url}/v1/predict", json=body).json()["predictions"]
+    # Said, not left out.
+    assert sent["tasks"]["slots"]["tags"][3] == {
+        "start": 16, "end": 21, "text": "today", "tag": None, "probability": None,
+    }  # fmt: skip
+
+
 def test_predictions_that_do_not_exist(running: Running) -> None:
     with pytest.raises(InvalidInputError, match="unknown user task 'chrn'; did you mean 'churn'"):
         running.client.predict(["user-1"], tasks=["chrn"])
-    with pytest.raises(InvalidInputError, match=r"unknown text task 'slots' \(known: topic, urgent\)"):
-        running.client.predict(texts=["hello"], tasks=["slots"])
+    with pytest.raises(InvalidInputError, match=r"unknown text task 'answer' \(known: slots, topic, urgent\)"):
+        running.client.predict(texts=["hello"], tasks=["answer"])
     with pytest.raises(InvalidInputError, match="at most 500 entries, found 501"):
         running.client.predict(texts=["hello"] * 501)
     with pytest.raises(InvalidInputError, match="exactly one of user_ids, item_ids and texts"):
@@ -354,7 +380,7 @@ def test_async_client(running: Running) -> None:
                 client.rank("user-1", PRODUCTS), client.recommend("user-1"), client.predict(["user-1"]),
                 client.predict(texts=["hello"]), client.releases(),
             )  # fmt: skip
-            assert set(read.predictions[0].tasks) == {"topic", "urgent"}
+            assert set(read.predictions[0].tasks) == {"topic", "urgent", "slots"}
             assert len(ranked.items) == 90
             assert len(recommended.items) == 20
             assert predicted.predictions[0].tasks
@@ -395,6 +421,10 @@ def test_openapi_names_the_contract(running: Running) -> None:
     assert {"/v1/rank", "/v1/recommend", "/v1/predict", "/v1/events", "/v1/releases", "/v1/candidates"} <= set(
         document["paths"]
     )
+    schemas = document["components"]["schemas"]
+    assert "tag: null where the unit has none of its own" in schemas["TagPrediction"]["description"]
+    assert set(schemas["TagPrediction"]["required"]) == {"start", "end", "text", "tag", "probability"}
+    assert {"TagsPrediction", "SlotPrediction", "ClassPrediction"} <= set(schemas)
     assert httpx.get(f"{running.url}/health/ready").json()["release"] == "first"
 
 

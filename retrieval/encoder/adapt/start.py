@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from retrieval.encoder.config import BackboneConfig
 from retrieval.encoder.data import EncoderTask
 from retrieval.encoder.heads import PairHead, RetrievalHead, RowHead, TagHead
-from retrieval.encoder.layout import HEADS, WEIGHTS, Description, EncoderFilesError, TaskEntry
+from retrieval.encoder.layout import HEADS, WEIGHTS, Description, EncoderFilesError
 from retrieval.encoder.model import MultiTaskEncoder
 
 log = structlog.get_logger(__name__)
@@ -36,8 +36,8 @@ def start_backbone(config: BackboneConfig, folder: Path) -> BackboneConfig:
 def start_from(model: MultiTaskEncoder, folder: Path) -> tuple[EncoderTask, ...]:
     """Load an exported encoder's projections and heads into a model with its backbone.
 
-    A head is taken where a task has the name, kind, rows, classes and parent of one there, and its arrays have the same
-    shapes; the others stay new.
+    A head is taken where a task has the name, kind, rows, classes, parent and unit of one there, and its arrays have
+    the same shapes; the others stay new.
 
     Args:
         model: changed in place.
@@ -58,17 +58,13 @@ def start_from(model: MultiTaskEncoder, folder: Path) -> tuple[EncoderTask, ...]
         prefix = f"head/{task.name}/"
         own = {key.removeprefix(prefix): value for key, value in arrays.items() if key.startswith(prefix)}
         alike = {key: value.shape for key, value in head.arrays().items()} == {k: v.shape for k, v in own.items()}
-        if alike and entries.get(task.name) == _entry(task):
+        if alike and entries.get(task.name) == task.entry:
             set_arrays(head, own)
             taken.append(task)
     names = [task.name for task in taken]
     new = [task.name for task in model.tasks if task.name not in names]
     log.info("encoder_started", folder=str(folder), heads=len(taken), new=len(new), taken=names, new_heads=new)
     return tuple(taken)
-
-
-def _entry(task: EncoderTask) -> TaskEntry:
-    return TaskEntry(name=task.name, kind=task.kind, on=task.on, classes=task.classes, parent=task.parent)
 
 
 @torch.no_grad()

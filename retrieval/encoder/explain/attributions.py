@@ -17,33 +17,25 @@ import torch
 from captum.attr import IntegratedGradients  # type: ignore[import-untyped]
 from torch import Tensor
 
-from infra.errors import InvalidInputError, unknown_name
 from retrieval.encoder.backbone import Backbone, pool
 from retrieval.encoder.batch import View
 from retrieval.encoder.config import Kind
 from retrieval.encoder.data import EncoderTask
 from retrieval.encoder.explain.load import LoadedEncoder
+from retrieval.encoder.explain.question import (
+    CLASSIFYING,
+    Question,
+    TaggedUnit,
+    check_question,
+    tagged_unit,
+    task_of,
+)
 from retrieval.encoder.explain.spans import ReadText, Token, Word, read_text
 from retrieval.encoder.model import Features, MultiTaskEncoder
 
 STEPS: Final = 50
 # Padded tokens a pass: all the points of a short text's path at once, a long one's in turn.
 CHUNK_TOKENS: Final = 4096
-
-
-@dataclass(frozen=True, kw_only=True)
-class Question:
-    """One logit.
-
-    Attributes:
-        task: whose head.
-        texts: by kind, those of a row of the task: see `kinds_of`.
-        label: class of a multiclass task whose logit it is; None takes the one with the highest.
-    """
-
-    task: str
-    texts: Mapping[Kind, str]
-    label: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +63,8 @@ class Attribution:
         task: whose head.
         kind: of the text.
         text: without the prefix of its kind.
-        label: class of a multiclass task; else None.
+        label: class of a multiclass task, or tag; else None.
+        unit: of a tag task, the unit whose tag it is; else None.
         logit: of the text, as serving computes it.
         baseline_logit: of the same text with its own tokens masked.
         delta: sum of the tokens' values less (logit - baseline_logit): what the steps leave unexplained.
@@ -84,35 +77,13 @@ class Attribution:
     kind: Kind
     text: str
     label: str | None
+    unit: TaggedUnit | None
     logit: float
     baseline_logit: float
     delta: float
     tokens: tuple[TokenShare, ...]
     words: tuple[WordShare, ...]
     read: int
-
-
-def kinds_of(task: EncoderTask) -> tuple[Kind, ...]:
-    """Return the kinds of text that a row of the task has, one of each: two of them where items meet users or texts."""
-    if task.on == "pair":
-        return ("user", "item")
-    return ("text", "item") if task.kind == "contrastive" else (task.on,)
-
-
-def task_of(encoder: LoadedEncoder, name: str) -> EncoderTask:
-    """Return a task whose head gives a text, or a pair of texts, its logits.
-
-    Raises:
-        InvalidInputError: no such task, or one whose logits are its tokens'.
-    """
-    tasks = {task.name: task for task in encoder.model.tasks}
-    if name not in tasks:
-        raise InvalidInputError(unknown_name("task", name, tasks))
-    if tasks[name].kind == "token_tags":
-        raise InvalidInputError(
-            f"task {name}: expected one that gives a text a logit, found token_tags, whose tokens do"
-        )
-    return tasks[name]
 
 
 def attribute(encoder: LoadedEncoder, question: Question, of: Kind, *, steps: int = STEPS) -> Attribution:
@@ -130,17 +101,18 @@ def attribute(encoder: LoadedEncoder, question: Question, of: Kind, *, steps: in
             the logits as they grow, and `delta` tells how near.
 
     Raises:
-        InvalidInputError: no such task or class, other texts than a row of the task has, a blank text, no steps.
+        InvalidInputError: no such task, class or unit, other texts than a row of the task has, a blank text, no steps.
     """
     task = task_of(encoder, question.task)
-    _check(task, question, of, steps)
+    check_question(task, question, of, steps)
     read = {kind: read_text(encoder, text, kind) for kind, text in question.texts.items()}
     model, own = encoder.model, read[of]
+    unit = None if question.unit is None else tagged_unit(task, own, question.unit)
     table = model.backbone.model.get_input_embeddings()
     with torch.no_grad():
         fixed = {kind: _vector(model, _embed(table, other.ids), kind) for kind, other in read.items() if kind != of}
         ends = torch.cat([_embed(table, ids) for ids in (own.ids, _baseline(own, model.backbone))])
-    logits = _logits(model, task, of, fixed)
+    logits = _logits(model, task, of, fixed) if unit is None else _tag_logits(model, task, unit)
     with torch.no_grad():
         at_ends = logits(ends)
     column = _column(task, question.label, at_ends[0])
@@ -150,10 +122,12 @@ def attribute(encoder: LoadedEncoder, question: Question, of: Kind, *, steps: in
     )  # fmt: skip
     scores = at_ends if column is None else at_ends[:, column]
     label = None if column is None else task.classes[column]
-    return _attribution(task, own, label, scores, values.detach()[0].sum(1))
+    return _attribution(task, own, label, unit, scores, values.detach()[0].sum(1))
 
 
-def _attribution(task: EncoderTask, own: ReadText, label: str | None, scores: Tensor, values: Tensor) -> Attribution:
+def _attribution(
+    task: EncoderTask, own: ReadText, label: str | None, unit: TaggedUnit | None, scores: Tensor, values: Tensor
+) -> Attribution:
     """Put the numbers beside the text: logits `[2]` of the text and its baseline, values `[tokens]`."""
     shares = values.tolist()
     logit, baseline_logit = scores.tolist()
@@ -166,6 +140,7 @@ def _attribution(task: EncoderTask, own: ReadText, label: str | None, scores: Te
         kind=own.kind,
         text=own.text,
         label=label,
+        unit=unit,
         logit=logit,
         baseline_logit=baseline_logit,
         delta=sum(shares) - (logit - baseline_logit),
@@ -190,15 +165,31 @@ def _logits(
     return logits
 
 
+def _tag_logits(model: MultiTaskEncoder, task: EncoderTask, unit: TaggedUnit) -> Callable[[Tensor], Tensor]:
+    """Return the logits of a unit's tags `[n, tags]` as a function of token embeddings `[n, length, dim]`."""
+
+    def logits(embedded: Tensor) -> Tensor:
+        states, _ = _states(model, embedded)
+        found: Tensor = model.heads[task.name](states[:, unit.token])
+        return found
+
+    return logits
+
+
 def _view(task: EncoderTask, kind: Kind) -> View:
     return "item_row" if task.on == "item" else kind
 
 
 def _vector(model: MultiTaskEncoder, embedded: Tensor, kind: Kind) -> Tensor:
     """Return unit vectors `[n, dim]` of texts without padding, given as token embeddings `[n, length, dim]`."""
-    mask = torch.ones(embedded.shape[:2], dtype=torch.int64)
-    states = model.backbone.model(inputs_embeds=embedded, attention_mask=mask).last_hidden_state
+    states, mask = _states(model, embedded)
     return model.vectors(pool(states, mask, model.backbone.pooling), kind)
+
+
+def _states(model: MultiTaskEncoder, embedded: Tensor) -> tuple[Tensor, Tensor]:
+    """Return token states `[n, length, dim]` and the mask that hides none."""
+    mask = torch.ones(embedded.shape[:2], dtype=torch.int64)
+    return model.backbone.model(inputs_embeds=embedded, attention_mask=mask).last_hidden_state, mask
 
 
 def _embed(table: torch.nn.Module, ids: Tensor) -> Tensor:
@@ -215,25 +206,7 @@ def _baseline(own: ReadText, backbone: Backbone) -> Tensor:
 
 
 def _column(task: EncoderTask, label: str | None, logits: Tensor) -> int | None:
-    """Return the code of the class asked for, or else of the likeliest; None of a task without classes."""
-    if task.kind != "multiclass":
+    """Return the code of the class or tag asked for, or else of the likeliest; None of a task without."""
+    if task.kind not in CLASSIFYING:
         return None
     return int(logits.argmax()) if label is None else task.classes.index(label)
-
-
-def _check(task: EncoderTask, question: Question, of: Kind, steps: int) -> None:
-    kinds = kinds_of(task)
-    if set(question.texts) != set(kinds):
-        found = ", ".join(sorted(question.texts)) or "none"
-        raise InvalidInputError(f"task {task.name}: expected a text of each kind in {', '.join(kinds)}, found {found}")
-    if of not in kinds:
-        raise InvalidInputError(f"task {task.name}: expected tokens of a text of {' or '.join(kinds)}, found {of}")
-    if question.label is not None and task.kind != "multiclass":
-        raise InvalidInputError(
-            f"task {task.name}: expected no label, which names a class of a multiclass task, found {question.label!r} "
-            f"for a {task.kind} one"
-        )
-    if question.label is not None and question.label not in task.classes:
-        raise InvalidInputError(f"task {task.name}: {unknown_name('class', question.label, task.classes)}")
-    if steps < 1:
-        raise InvalidInputError(f"steps: expected at least 1, found {steps}")

@@ -54,7 +54,9 @@ def load_encoder(folder: Path) -> LoadedEncoder:
     written = {"max_tokens": description.max_tokens, "prefixes": description.prefixes}
     config = start_backbone(BackboneConfig.model_validate(written), folder)
     tasks = tuple(
-        EncoderTask(name=entry.name, kind=entry.kind, on=entry.on, classes=entry.classes, parent=entry.parent)
+        EncoderTask(
+            name=entry.name, kind=entry.kind, on=entry.on, classes=entry.classes, parent=entry.parent, unit=entry.unit
+        )
         for entry in description.tasks
     )
     model = MultiTaskEncoder(load_backbone(config), tasks, _sizes(load_file(folder / HEADS)))

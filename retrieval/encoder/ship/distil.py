@@ -1,6 +1,7 @@
 """A pruned backbone learns its teacher's vectors on unlabelled texts (Hinton et al., 2015; Reimers & Gurevych, 2020).
 
-Projections and heads read nothing but these vectors, so they stay as they were trained.
+Projections and heads stay as they were trained: they read nothing but these vectors, or the token states that heads of
+tags read, which the student then learns beside them.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class DistilReport:
 
     Attributes:
         held_out: texts compared.
-        before: mean cosine of student and teacher at the start.
+        before: mean cosine of their vectors at the start.
         after: the same at the end.
     """
 
@@ -43,9 +44,12 @@ class DistilReport:
 
 
 def distil(
-    teacher: Backbone, student: Backbone, table: TokenTable, config: DistilConfig, *, progress: bool = True
-) -> DistilReport:
+    teacher: Backbone, student: Backbone, table: TokenTable, config: DistilConfig, *, tokens: bool = False,
+    progress: bool = True,
+) -> DistilReport:  # fmt: skip
     """Train the student to give the teacher's vectors; the loss of a text is 1 - cos(student, teacher).
+
+    With token states, a token's loss is the same of its states, and their mean is added to that of the texts.
 
     Adding the squared error between the batch's similarities by either model, at ten times the weight, changed .870 of
     the ten nearest texts to .860: left out.
@@ -55,6 +59,7 @@ def distil(
         student: changed in place, on the same device; of the same tokenizer and width.
         table: the texts, each once.
         config: how long, how fast.
+        tokens: teach the token states too, at the price of the teacher's pass in each step.
         progress: show a bar where the terminal is one.
 
     Returns:
@@ -74,21 +79,23 @@ def distil(
             f"{config.batch}"
         )
     with deterministic(), Bar(shown=progress) as bar:
-        return _Distillation(teacher, student, table, config, bar).run(order[n_held:], order[:n_held])
+        return _Distillation(teacher, student, table, config, bar, tokens=tokens).run(order[n_held:], order[:n_held])
 
 
 class _Distillation:
     """One run's state."""
 
-    def __init__(self, teacher: Backbone, student: Backbone, table: TokenTable, config: DistilConfig, bar: Bar) -> None:
-        self.student, self.config, self.bar = student, config, bar
+    def __init__(
+        self, teacher: Backbone, student: Backbone, table: TokenTable, config: DistilConfig, bar: Bar, *, tokens: bool
+    ) -> None:
+        self.student, self.config, self.bar, self.tokens = student, config, bar, tokens
         student.requires_grad_(True)
         if not config.embeddings:
             set_trainable(student, len(student.layers()))
         self.device = next(student.parameters()).device
         self.pooler = TextPooler(student, table, train_layers=None, cache_mb=0)
-        taught = TextPooler(teacher, table, train_layers=None, cache_mb=0)
-        self.targets = self._embed(taught, np.arange(len(table.lengths)), "distillation: teacher's vectors")
+        self.teacher = TextPooler(teacher, table, train_layers=None, cache_mb=0)
+        self.targets = self._embed(self.teacher, np.arange(len(table.lengths)), "distillation: teacher's vectors")
 
     def run(self, learnt: Int64, held: Int64) -> DistilReport:
         """Train on some texts, compare on others."""
@@ -99,9 +106,7 @@ class _Distillation:
         rng = np.random.default_rng(config.seed)
         for _ in self.bar.track("distillation", range(config.steps)):
             texts = rng.choice(learnt, config.batch, replace=False)
-            with autocast(self.device):
-                vectors = self.pooler(texts).float()
-            loss = (1 - functional.cosine_similarity(vectors, self._targets(texts))).mean()
+            loss = self._loss(texts)
             optimizer.zero_grad(set_to_none=True)
             torch.autograd.backward(loss)
             nn.utils.clip_grad_norm_(parameters, config.clip)
@@ -110,6 +115,18 @@ class _Distillation:
         report = DistilReport(held_out=len(held), before=before, after=self._nearness(held))
         log.info("encoder_distilled", steps=config.steps, **vars(report))
         return report
+
+    def _loss(self, texts: Int64) -> Tensor:
+        with_tokens = np.full(len(texts), self.tokens)
+        with autocast(self.device):
+            found = self.pooler.states(texts, with_tokens)
+        loss = _distance(found.pooled, self._targets(texts))
+        if found.tokens is None:
+            return loss
+        with torch.no_grad(), autocast(self.device):
+            taught = self.teacher.states(texts, with_tokens).tokens
+        assert taught is not None, "both poolers were asked for the same texts' tokens"
+        return loss + _distance(found.tokens, taught)
 
     def _targets(self, texts: Int64) -> Tensor:
         return self.targets[torch.from_numpy(texts).to(self.device)]
@@ -125,3 +142,8 @@ class _Distillation:
         parts = np.array_split(texts, max(1, len(texts) // _CHUNK))
         with autocast(self.device):
             return torch.cat([pooler(part).float() for part in self.bar.track(name, parts)])
+
+
+def _distance(found: Tensor, taught: Tensor) -> Tensor:
+    """Return the mean of 1 - cos over rows `[n, dim]`."""
+    return (1 - functional.cosine_similarity(found.float(), taught.float())).mean()

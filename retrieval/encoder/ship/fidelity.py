@@ -1,13 +1,15 @@
-"""How far a smaller or faster encoder's vectors keep the neighbours that the trained one finds."""
+"""How far a smaller or faster encoder keeps the neighbours and the tags that the trained one finds."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
 from scipy.stats import rankdata
 
 from retrieval.encoder.ship.session import Float32
+from retrieval.encoder.units import TextTags
 
 # Similarities of unit vectors in float32 that differ by less are equal.
 _EQUAL: Final = 1e-6
@@ -43,6 +45,24 @@ def neighbour_overlap(expected: Float32, found: Float32, *, k: int = 10, queries
     threshold = np.partition(true, -k, axis=1)[:, -k, None]
     nearest = np.argpartition(other, -k, axis=1)[:, -k:]
     return float((np.take_along_axis(true, nearest, axis=1) >= threshold - _EQUAL).mean())
+
+
+def tag_distance(expected: Sequence[TextTags], found: Sequence[TextTags]) -> float:
+    """Return the mean total variation between two encoders' tags of a unit: 0 where alike, 1 where they never agree.
+
+    Args:
+        expected: of some texts.
+        found: of the same texts by the other encoder, of the same tokenizer.
+
+    Returns:
+        Half the sum of the probabilities' differences, averaged over the units that carry a tag; 0 where none does.
+    """
+    carrying = [own.units.carries for own in expected]
+    first, second = (
+        np.concatenate([own.probabilities[rows] for own, rows in zip(tags, carrying, strict=True)])
+        for tags in (expected, found)
+    )
+    return float(np.abs(first - second).sum(axis=1).mean() / 2) if len(first) else 0.0
 
 
 def _to_others(vectors: Float32, rows: int | None = None) -> Float32:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import onnxruntime as ort
 import structlog
 
-from retrieval.encoder.layout import OUTPUT, EncoderFilesError
+from retrieval.encoder.layout import OUTPUT, STATES, EncoderFilesError
 from retrieval.encoder.ship.config import Precision
 from retrieval.encoder.ship.layout import RuntimeChoice
 
@@ -47,6 +47,12 @@ class Session(Protocol):
     def run(self, ids: Int64, mask: Int64) -> Float32:
         """Return pooled states, float32 `[batch, dim]`, of right-padded ids and mask, int64 `[batch, length]`."""
 
+    def run_tokens(self, ids: Int64, mask: Int64) -> tuple[Float32, Float32]:
+        """Return pooled states and, from the same pass, token states float32 `[batch, length, dim]`.
+
+        Only the graph of an encoder with tags gives them.
+        """
+
 
 class OnnxSession:
     """By ONNX Runtime, in float32."""
@@ -74,6 +80,11 @@ class OnnxSession:
         """See `Session.run`."""
         pooled: Float32 = self._session.run([OUTPUT], {IDS: ids, MASK: mask})[0]
         return pooled
+
+    def run_tokens(self, ids: Int64, mask: Int64) -> tuple[Float32, Float32]:
+        """See `Session.run_tokens`."""
+        pooled, states = self._session.run([OUTPUT, STATES], {IDS: ids, MASK: mask})
+        return pooled, states
 
 
 class OpenVinoSession:
@@ -115,13 +126,24 @@ class OpenVinoSession:
 
     def run(self, ids: Int64, mask: Int64) -> Float32:
         """See `Session.run`."""
+        (pooled,) = self._infer(ids, mask, OUTPUT)
+        return pooled
+
+    def run_tokens(self, ids: Int64, mask: Int64) -> tuple[Float32, Float32]:
+        """See `Session.run_tokens`."""
+        pooled, states = self._infer(ids, mask, OUTPUT, STATES)
+        return pooled, states
+
+    def _infer(self, ids: Int64, mask: Int64, *names: str) -> list[Float32]:
+        """Return some outputs: copies, as the request's own arrays are written again by its next call."""
         try:
             request = self._idle.pop()
         except IndexError:
             request = self._model.create_infer_request()
-        pooled: Float32 = request.infer({IDS: ids, MASK: mask}, share_inputs=True)[OUTPUT]
+        found = request.infer({IDS: ids, MASK: mask}, share_inputs=True, share_outputs=True)
+        copies = [np.array(found[name], np.float32) for name in names]
         self._idle.append(request)
-        return pooled
+        return copies
 
 
 def open_session(folder: Path, choice: RuntimeChoice, *, threads: int | None = None) -> Session:

@@ -68,7 +68,8 @@ def shrink(
 ) -> tuple[MultiTaskEncoder, ShrinkReport]:
     """Return the encoder as shipping wants it; `export.export` and `write.write_runtime` come after.
 
-    Projections and heads stay as trained: they read vectors, and the smaller backbone gives nearly the same ones.
+    Projections and heads stay as trained: they read vectors or token states, and the smaller backbone gives nearly the
+    same ones.
 
     Args:
         model: trained; stays as it is.
@@ -86,7 +87,8 @@ def shrink(
         small = drop_layers(small, config.keep_layers)
         if config.distil is not None:
             table, _ = tokenize(small.tokenizer, texts, backbone)
-            report = distil(whole, small, table, config.distil, progress=progress)
+            tokens = any(task.kind == "token_tags" for task in model.tasks)
+            report = distil(whole, small, table, config.distil, tokens=tokens, progress=progress)
     if config.trim_vocabulary:
         small = trim_tokens(small, texts, backbone)
     if small is not whole:

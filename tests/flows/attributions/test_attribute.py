@@ -7,7 +7,6 @@ import re
 import shutil
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,6 @@ import polars as pl
 import pytest
 import torch
 from rich.console import Console
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from features.tables import Tables, encode, read_tables
 from features.texts import TextConfig
@@ -47,6 +44,8 @@ from retrieval.encoder.export import export
 from retrieval.encoder.head_runtime import Heads
 from retrieval.encoder.model import MultiTaskEncoder
 from retrieval.encoder.runtime import TextEncoder
+from tests.flows.page_reader import PageReader, assert_fit_to_be_mailed
+from tests.tiny_transformers import word_tokenizer, write_bert
 
 T = datetime(2024, 1, 1, tzinfo=UTC)
 WORKSPACE = """
@@ -69,20 +68,6 @@ TASKS = (
     EncoderTask(name="slots", kind="token_tags", on="text", classes=("O", "B")),
 )
 WORDS = ["tea", "soap", "green", "black", "often", "lately", "Hamburg", "Kiel", "辣", "椒", "<b>"]
-
-
-def _backbone(folder: Path) -> None:
-    """Write a random BERT of one layer that reads the words above."""
-    vocabulary = {word: n for n, word in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS])}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
-    names = {"pad_token": "[PAD]", "unk_token": "[UNK]", "mask_token": "[MASK]"}
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names).save_pretrained(folder)
-    torch.manual_seed(0)
-    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
-    config = BertConfig(vocab_size=len(vocabulary), max_position_embeddings=64, initializer_range=0.3, **sizes)
-    BertModel(config).save_pretrained(folder)
 
 
 def _release(folder: Path, release_id: str) -> None:
@@ -119,7 +104,7 @@ def _write_source(folder: Path) -> None:
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("shop")
     _write_source(folder)
-    _backbone(folder / "backbone")
+    write_bert(folder / "backbone", word_tokenizer(WORDS), hidden=16, intermediate=16, positions=64, spread=0.3)
     Build.start(Workspace.load(folder), Settings(), None)
     _release(folder, "one")
     # Templates of today are not those of the release.
@@ -155,7 +140,7 @@ def test_both_texts_of_a_pair_are_the_releases_own(shop: Path, pair: Attribution
         total = sum(word.value for word in row.attribution.words)
         assert total - row.difference == pytest.approx(row.attribution.delta, abs=1e-6)
         assert "".join(segment.text for segment in row.segments) == row.attribution.text
-    assert pair.words_of(served) == f"{served:.3f} (probability {1 / (1 + math.exp(-served)):.3f})"
+    assert pair.words_of(served) == f"{served:.3f} (probability {1 / (1 + math.exp(-served)):.3f})".replace("-", "−")
 
 
 def test_one_users_text_is_the_stages(shop: Path, tmp_path: Path) -> None:
@@ -186,7 +171,12 @@ def test_texts_stand_for_what_has_no_id(shop: Path, tmp_path: Path) -> None:
     ("asked", "message"),
     [
         ({"task": "purchases"}, "unknown task 'purchases'; did you mean 'purchase'"),
-        ({"task": "slots", "texts": ("tea",)}, "expected one that gives a text a logit, found token_tags"),
+        (
+            {"task": "slots", "texts": ("tea",)},
+            "expected the number of the word whose tag is to be explained",
+        ),
+        ({"task": "slots", "texts": ("tea soap",), "unit": 3}, "unit: expected 1 to 2, the words of the text, found 3"),
+        ({"task": "topic", "texts": ("tea",), "unit": 1}, "task topic: expected no unit"),
         ({"task": "demand", "user_id": "u"}, "task demand: expected no user_id, as its rows are of item, found 'u'"),
         ({"task": "topic", "item_id": "a"}, "task topic: expected no item_id, as its rows are of text, found 'a'"),
         ({"task": "demand"}, "task demand: expected a text of kind item, or item_id, found none"),
@@ -218,30 +208,10 @@ def test_without_release_or_tables(shop: Path, tmp_path: Path) -> None:
         attribute_texts(str(tmp_path), AttributeRequest(task="churn", user_id="u"))
 
 
-class _Page(HTMLParser):
-    """Collects a page's tags and text, and what it would fetch."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.fetched: list[str] = []
-        self.shown = ""
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        self.fetched += [
-            value for name, value in attrs if name in {"src", "href"} and value and not value.startswith("#")
-        ]
-
-    def handle_data(self, data: str) -> None:
-        self.shown += data
-
-
 def test_page_colours_the_words_and_escapes_them(pair: AttributionReport) -> None:
     html = pair.page.read_text(encoding="utf-8")
-    page = _Page()
-    page.feed(html)
-    assert page.fetched == []
+    assert_fit_to_be_mailed(html)
+    page = PageReader(html)
     assert "<b>soap</b> 辣椒" in page.shown
     assert "<shop>" in page.shown
     assert "a diagnostic, not evidence" in page.shown
@@ -257,15 +227,38 @@ def test_page_colours_the_words_and_escapes_them(pair: AttributionReport) -> Non
     assert len(re.findall(r'<dd class="bar">', html)) == sum(len(row.strongest) for row in pair.texts)
 
 
+def test_what_was_cut_off_is_folded_away(pair: AttributionReport) -> None:
+    row = pair.texts[0]
+    long = replace(row.attribution, text=f"{row.attribution.text}, and <more>")
+    html = render_attributions_page(replace(pair, texts=(replace(row, attribution=long),)))
+    read, folded = html.split("<details>")
+    # ", and <more>" has 12 characters.
+    assert "12 more characters, which the encoder doesn't read" in folded
+    assert ", and &lt;more&gt;" in folded
+    assert ", and &lt;more&gt;" not in read
+    assert "<details>" not in render_attributions_page(pair)
+
+
 def test_page_of_a_class(shop: Path, tmp_path: Path) -> None:
     request = AttributeRequest(task="topic", texts=("tea",), label="<b>soap</b>", steps=5, layer=1)
     report = attribute_texts(str(shop), request, tmp_path / "deep" / "page.html")
-    page = _Page()
-    page.feed((tmp_path / "deep" / "page.html").read_text(encoding="utf-8"))
+    page = PageReader((tmp_path / "deep" / "page.html").read_text(encoding="utf-8"))
     assert report.page == tmp_path / "deep" / "page.html"
     assert [(row.name, row.given, row.attribution.label) for row in report.texts] == [("text", (), "<b>soap</b>")]
     assert "class <b>soap</b>" in page.shown
     assert "Attention, layer 1 of 2" in page.shown
+
+
+def test_page_of_a_tag(shop: Path, tmp_path: Path) -> None:
+    request = AttributeRequest(task="slots", texts=("tea <b>", "soap tea"), unit=2, label="B", steps=5)
+    report = attribute_texts(str(shop), request, tmp_path / "page.html")
+    page = PageReader((tmp_path / "page.html").read_text(encoding="utf-8"))
+    assert "text 1 of 2, unit 2 (<b>), tag B" in page.shown
+    assert "text 2 of 2, unit 2 (tea), tag B" in page.shown
+    console = Console(width=100)
+    with console.capture() as capture:
+        render_attributions(report, console)
+    assert "text 1 of 2, unit 2 (<b>), tag B" in capture.get()
 
 
 def _attribution(text: str, words: list[tuple[int, int, float]], read: int) -> Attribution:
@@ -274,8 +267,8 @@ def _attribution(text: str, words: list[tuple[int, int, float]], read: int) -> A
         for place, (start, end, value) in enumerate(words)
     )
     return Attribution(
-        task="topic", kind="text", text=text, label=None, logit=1.0, baseline_logit=0.0, delta=0.0, tokens=(),
-        words=shares, read=read,
+        task="topic", kind="text", text=text, label=None, unit=None, logit=1.0, baseline_logit=0.0, delta=0.0,
+        tokens=(), words=shares, read=read,
     )  # fmt: skip
 
 

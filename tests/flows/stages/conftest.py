@@ -10,10 +10,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-import torch
 import yaml
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import BertConfig, BertForMaskedLM, PreTrainedTokenizerFast
+from transformers import BertForMaskedLM
 
 from flows.build import Build
 from flows.stages.train import train_encoder
@@ -21,9 +19,9 @@ from flows.workspace import Workspace
 from infra.settings import Settings
 from retrieval.encoder.config import EncoderConfig
 from retrieval.encoder.data import EncoderTask, TextData, TrainingData
+from tests.tiny_transformers import word_tokenizer, words_and_digits, write_bert
 
-SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-WORDS = ("tea", "coffee", "bread", "soap", "is", "likes", "user", "gift", "number", ".")
+WORDS = ("tea", "coffee", "bread", "soap", "is", "likes", "user", "gift", "number", ".", *"0123456789")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -34,24 +32,8 @@ def _one_thread(one_thread: None) -> None:
 @pytest.fixture(scope="session")
 def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with two layers, a masked-token head, and a tokenizer of a few words and single digits."""
-    folder = tmp_path_factory.mktemp("bert")
-    vocabulary = {word: n for n, word in enumerate([*SPECIAL, *WORDS, *"0123456789"])}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.BertPreTokenizer(), pre_tokenizers.Digits(individual_digits=True)]
-    )
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
-    )
-    names = {f"{token.strip('[]').lower()}_token": token for token in SPECIAL}
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names).save_pretrained(folder)
-    torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=len(vocabulary), hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64,
-        max_position_embeddings=32, initializer_range=0.2,
-    )  # fmt: skip
-    BertForMaskedLM(config).save_pretrained(folder)
-    return folder
+    tokenizer = word_tokenizer(WORDS, split=words_and_digits())
+    return write_bert(tmp_path_factory.mktemp("bert"), tokenizer, architecture=BertForMaskedLM)
 
 
 THINGS = ("tea", "coffee", "bread", "soap")

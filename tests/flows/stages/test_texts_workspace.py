@@ -141,7 +141,7 @@ def test_tasks_on_texts_are_measured_on_the_test_split(finance: Made) -> None:
     report = finance.report
     assert not report.is_dated
     assert {row.task: (row.kind, row.n) for row in report.texts} == {
-        "intent": ("multiclass", 20), "drink": ("binary", 20), "size": ("regression", 20),
+        "intent": ("multiclass", 20), "drink": ("binary", 20), "size": ("regression", 20), "slots": ("token_tags", 20),
     }  # fmt: skip
     intent = report.texts[0]
     assert intent.rows == "texts of split test"
@@ -150,6 +150,9 @@ def test_tasks_on_texts_are_measured_on_the_test_split(finance: Made) -> None:
     assert accuracy.figure.value > 0.9
     assert accuracy.constant == 0.25
     assert intent.confusion is not None
+    # The first word of each text has the tag B; always O, the most frequent tag, finds none.
+    (tags,) = report.texts[3].figures
+    assert (tags.metric, tags.figure.value, tags.constant) == ("micro_f1", 1.0, 0.0)
     assert sum(map(sum, intent.confusion.counts)) == 20
     assert (report.rankings, report.tasks, report.index, report.time_plan, report.examples) == ((), (), (), (), ())
     assert report.data is not None

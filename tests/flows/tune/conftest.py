@@ -8,26 +8,14 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-import torch
 import yaml
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+from tests.tiny_transformers import word_tokenizer, write_bert
 
 FIRST_DAY = datetime(2024, 1, 1, tzinfo=UTC)
 DAYS = 112
 TASTES = ("tea", "bread", "soap")
-WORDS = (
-    "[PAD]",
-    "[UNK]",
-    "[CLS]",
-    "[SEP]",
-    "[MASK]",
-    *TASTES,
-    "likes",
-    "often",
-    "lately",
-    *(str(n) for n in range(12)),
-)
+WORDS = (*TASTES, "likes", "often", "lately", *(str(n) for n in range(12)))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -38,21 +26,7 @@ def _one_thread(one_thread: None) -> None:
 @pytest.fixture(scope="session")
 def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a random 2-layer BERT that knows the shop's words."""
-    folder = tmp_path_factory.mktemp("bert")
-    tokenizer = Tokenizer(models.WordLevel({word: n for n, word in enumerate(WORDS)}, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
-    )
-    special = {f"{name}_token": f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep", "mask")}
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special).save_pretrained(folder)
-    torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=len(WORDS), hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32,
-        max_position_embeddings=32, initializer_range=0.2,
-    )  # fmt: skip
-    BertModel(config).save_pretrained(folder)
-    return folder
+    return write_bert(tmp_path_factory.mktemp("bert"), word_tokenizer(WORDS), hidden=16, intermediate=32)
 
 
 def write_tables(folder: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from datetime import UTC, datetime
-from html.parser import HTMLParser
 
 import pytest
 import yaml
@@ -17,6 +16,7 @@ from flows.tune.report import SideSearch, TrialRow, TuneReport, in_percent, over
 from flows.tune.runs import Run
 from flows.tune.sides import MULTI
 from retrieval.encoder.trial import Quality, Trial
+from tests.flows.page_reader import assert_fit_to_be_mailed
 
 
 def run(side: str, seed: int, **errors: float) -> Run:
@@ -101,37 +101,9 @@ def report() -> TuneReport:
     )  # fmt: skip
 
 
-class Fetched(HTMLParser):
-    """Collects what a page would fetch, and checks that tags nest."""
-
-    VOID = frozenset({"meta", "br", "use", "path", "rect", "link", "img"})
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.links: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag not in self.VOID:
-            self.open.append(tag)
-        self.links += [v for k, v in attrs if k in {"src", "href", "xlink:href"} and v and not v.startswith("#")]
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag not in self.VOID:
-            self.handle_starttag(tag, attrs)
-            self.handle_endtag(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag not in self.VOID:
-            assert self.open.pop() == tag
-
-
 def test_the_page_is_whole_and_fetches_nothing(report: TuneReport) -> None:
     page = render_page(report)
-    seen = Fetched()
-    seen.feed(page)
-    assert seen.open == []
-    assert seen.links == []
+    assert_fit_to_be_mailed(page)
     # Gains, three searches, one importance.
     assert page.count("<svg") == 5
     assert "Out of time after 6 of 8 trials" in page
@@ -139,6 +111,7 @@ def test_the_page_is_whole_and_fetches_nothing(report: TuneReport) -> None:
     assert "rdrop: &lt;b&gt;expected&lt;/b&gt; dropout" in page
     assert "+22.5" in page
     assert "learning_rate: 5.0e-05" in page
+    assert page.count('<span class="tag below">loses</span>') == 1
 
 
 def test_a_report_comes_back_as_it_was_written(report: TuneReport) -> None:

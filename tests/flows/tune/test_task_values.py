@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import io
+import re
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 import yaml
 from rich.console import Console
 
+from flows.report import Figure
 from flows.task_values import SubsetRuns, target_values, task_values
 from flows.tune.runs import StudyBusyError, exclusive
-from flows.tune.value_report import TaskValuesReport, render_values
+from flows.tune.value_report import TaskValuesReport, render_values, render_values_page
 from infra.errors import InvalidInputError
 from retrieval.encoder.trial import Quality
+from tests.flows.page_reader import assert_fit_to_be_mailed
+
+MOMENT = datetime(2024, 1, 1, tzinfo=UTC)
 
 
 def runs(errors: dict[str, dict[str, float]]) -> SubsetRuns:
@@ -77,7 +83,9 @@ def test_every_subset_is_trained_once_and_the_values_add_up(shop: Path) -> None:
     assert report.matrix[0][0] is None
     assert report.matrix[0][1] == pytest.approx(100 * report.targets[1].helpers["purchase"].value)
     assert TaskValuesReport.model_validate_json((path.parent / "report.json").read_bytes()) == report
-    assert (path.parent / "report.html").read_text().count("<svg") == 2
+    page = (path.parent / "report.html").read_text()
+    assert_fit_to_be_mailed(page)
+    assert page.count("<svg") == 2
 
     # Other tasks of the same workspace find their runs.
     out.truncate(0)
@@ -88,6 +96,20 @@ def test_every_subset_is_trained_once_and_the_values_add_up(shop: Path) -> None:
     assert "Shapley values over every subset, 2 seeds" in out.getvalue()
     with exclusive(path.parent), pytest.raises(StudyBusyError):
         task_values(str(shop), seeds=2)
+
+
+def test_the_page_tells_help_from_harm() -> None:
+    whole = {
+        "a": Figure(value=0.1, low=0.05, high=0.15, n=2),
+        "b": Figure(value=-0.1, low=-0.15, high=-0.05, n=2),
+        "c": Figure(value=0.01, low=-0.1, high=0.12, n=2),
+    }
+    report = TaskValuesReport(
+        workspace="shop", as_of=MOMENT, created_at=MOMENT, folder="study", seeds=(1, 2), whole=whole,
+        mean_gain=Figure(value=0.01, n=2), targets=tuple(target_values(task, tuple("abc"), [ERRORS]) for task in "abc"),
+    )  # fmt: skip
+    bars = render_values_page(report).split('aria-label="Worth of each task to all"')[1].split("</svg>", maxsplit=1)[0]
+    assert re.findall(r'style="fill: var\((--[a-z0-9-]+)\)"', bars) == ["--quiet", "--series-4", "--accent"]
 
 
 def test_a_parent_comes_with_its_child(shop: Path) -> None:

@@ -1,4 +1,4 @@
-"""Tiny random transformers with tokenizers of their own, and a small world whose labels the texts explain."""
+"""Tiny transformers that read the words of a small world, and that world, whose labels the texts explain."""
 
 from __future__ import annotations
 
@@ -7,12 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-from transformers import BertConfig, BertModel, LlamaConfig, LlamaModel, PreTrainedTokenizerFast
 
 from retrieval.encoder.config import BackboneConfig, BatchConfig, EncoderConfig, WarmupConfig
 from retrieval.encoder.data import CutData, EncoderTask, PairRows, Tags, TextData, TrainingData
+from tests.tiny_transformers import SPECIAL, word_tokenizer, write_bert, write_llama
 
 TASTES = ("tea", "coffee", "bread", "soap")
 TASKS = (
@@ -21,7 +19,6 @@ TASKS = (
     EncoderTask(name="repurchase", kind="binary", on="pair", space="rows"),
     EncoderTask(name="churn", kind="binary", on="user"),
 )
-SPECIAL = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
 CORPUS = [f"user likes {taste}" for taste in TASTES] + [f"{taste} number {n}" for taste in TASTES for n in range(10)]
 
 
@@ -33,46 +30,15 @@ def _one_thread(one_thread: None) -> None:
 @pytest.fixture(scope="session")
 def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a random 3-layer BERT and a word tokenizer with special tokens."""
-    folder = tmp_path_factory.mktemp("bert")
     words = sorted({word for text in CORPUS for word in text.split()})
-    vocabulary = {word: n for n, word in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "辣", "椒", *words])}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=SPECIAL["unk_token"]))
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
-    )
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, **SPECIAL)
-    fast.save_pretrained(folder)
-    torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=len(vocabulary), hidden_size=32, num_hidden_layers=3, num_attention_heads=4, intermediate_size=64,
-        max_position_embeddings=64, hidden_dropout_prob=0.5, initializer_range=0.2,
-    )  # fmt: skip
-    BertModel(config).save_pretrained(folder)
-    return folder
+    tokenizer = word_tokenizer(["辣", "椒", *words], special=SPECIAL)
+    return write_bert(tmp_path_factory.mktemp("bert"), tokenizer, layers=3, positions=64, dropout=0.5)
 
 
 @pytest.fixture(scope="session")
 def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a random 2-layer Llama and a byte-level tokenizer without special tokens but the end of text."""
-    folder = tmp_path_factory.mktemp("llama")
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(
-        vocab_size=320, special_tokens=["</s>"], initial_alphabet=alphabet, show_progress=False
-    )
-    tokenizer.train_from_iterator(CORPUS, trainer)
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **{"eos_token": "</s>"}).save_pretrained(folder)
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=tokenizer.get_vocab_size(), hidden_size=32, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, intermediate_size=64, max_position_embeddings=64, initializer_range=0.2,
-        bos_token_id=0, eos_token_id=0,
-    )  # fmt: skip
-    LlamaModel(config).save_pretrained(folder)
-    return folder
+    return write_llama(tmp_path_factory.mktemp("llama"), CORPUS)
 
 
 def make_cut(rng: np.random.Generator, n_users: int = 32) -> CutData:

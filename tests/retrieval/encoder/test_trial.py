@@ -5,14 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from infra.errors import InvalidInputError
+from retrieval.encoder.batch import PairLabels
 from retrieval.encoder.config import EncoderConfig
 from retrieval.encoder.data import EncoderTask, TrainingData
 from retrieval.encoder.state_store import Memory
 from retrieval.encoder.train import train
-from retrieval.encoder.trial import measure, run_trial, with_parents
+from retrieval.encoder.trial import measure, micro_f1, outranked, run_trial, with_parents
 
 
 def test_a_trial_measures_what_it_trained_on_both_parts(study: TrainingData, small_config: EncoderConfig) -> None:
@@ -66,11 +69,25 @@ def test_every_kind_of_task_has_a_quality(full_study: TrainingData, small_config
     trial = run_trial(full_study, config, [task.name for task in full_study.tasks], memory=Memory(), progress=False)
     metrics = {name: quality.metric for name, quality in trial.test.items()}
     assert metrics == {
-        "retrieval": "relative_loss", "purchase": "auc", "repurchase": "auc", "churn": "auc", "return": "auc",
+        "retrieval": "auc", "purchase": "auc", "repurchase": "auc", "churn": "auc", "return": "auc",
         "rating": "relative_loss", "taste": "accuracy", "spend": "relative_loss", "demand": "relative_loss",
-        "topic": "accuracy", "urgent": "auc", "tone": "relative_loss", "answer": "relative_loss", "slots": "accuracy",
+        "topic": "accuracy", "urgent": "auc", "tone": "relative_loss", "answer": "auc", "slots": "accuracy",
     }  # fmt: skip
     assert all(0 <= quality.error < 20 for quality in trial.test.values())
+    # None of the world's tags is O, so every unit counts.
+    assert trial.test["slots"].f1 == pytest.approx(trial.test["slots"].value)
+    assert trial.test["topic"].f1 is None
+
+
+def test_f1_of_tags_by_hand() -> None:
+    # Tagged B, I, B; found B at the first and a false B at the second place: one hit of 3 tagged and 2 found.
+    truth, found = (np.array(codes, np.float32) for codes in ([1, 0, 2, 1, 0], [1, 1, 0, 0, 0]))
+    assert micro_f1(truth, found, ("O", "B", "I")) == pytest.approx(2 * 1 / (3 + 2))
+    # Found under another tag is no hit.
+    assert micro_f1(np.array([1.0]), np.array([2.0]), ("O", "B", "I")) == 0
+    assert micro_f1(np.zeros(3), np.zeros(3), ("O", "B")) is None
+    # Without O all five count, two of them right.
+    assert micro_f1(truth, found, ("A", "B", "C")) == pytest.approx(2 * 2 / (5 + 5))
 
 
 def test_a_child_brings_its_parents() -> None:
@@ -81,3 +98,18 @@ def test_a_child_brings_its_parents() -> None:
     assert [one.name for one in with_parents(tasks, ["buy"])] == ["view", "click", "buy"]
     with pytest.raises(InvalidInputError, match="unknown task 'sharee'"):
         with_parents(tasks, ["sharee"])
+
+
+def test_a_positive_counts_the_negatives_of_its_own_row_below_it() -> None:
+    yes = torch.tensor
+    pairs = PairLabels(
+        label=torch.zeros(2, 4),
+        present=torch.ones(2, 4, dtype=torch.bool),
+        drawn=yes([[True, False, False, False], [False, True, False, True]]),
+        excluded=yes([[True, True, False, False], [False, True, False, True]]),
+        shift=torch.zeros(2, 4),
+    )
+    logits = yes([[2.0, 9.0, 1.0, 2.0], [0.0, 5.0, 1.0, 0.5]])
+    # First row: of the negatives 1 and 2, one is below 2 and one equals it: (1 + 1/2) / 2; the excluded 9 is none.
+    # Second row: 5 is above 0 and 1, 0.5 above one of them.
+    assert outranked(pairs, logits) == pytest.approx([0.75, 1.0, 0.5])

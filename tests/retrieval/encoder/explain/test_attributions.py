@@ -6,14 +6,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from scipy.special import softmax
 
 from infra.errors import InvalidInputError
-from retrieval.encoder.backbone import Pooling
-from retrieval.encoder.config import EncoderConfig, Kind
+from retrieval.encoder.backbone import Pooling, load_backbone
+from retrieval.encoder.config import BackboneConfig, EncoderConfig, Kind
 from retrieval.encoder.data import EncoderTask, TrainingData
-from retrieval.encoder.explain.attributions import Attribution, Question, attribute, kinds_of
+from retrieval.encoder.explain.attributions import Attribution, attribute
 from retrieval.encoder.explain.load import LoadedEncoder, load_encoder
+from retrieval.encoder.explain.question import Question, kinds_of
 from retrieval.encoder.head_runtime import Heads
+from retrieval.encoder.model import MultiTaskEncoder
 from retrieval.encoder.runtime import TextEncoder
 from retrieval.encoder.train import train
 
@@ -100,6 +103,65 @@ def test_logits_are_servings_and_shares_add_up(
             assert abs(found.logit - found.baseline_logit) > 1e-3
 
 
+@pytest.mark.parametrize(("architecture", "pooling"), [("tiny_bert", "cls"), ("tiny_llama", "last")])
+def test_a_tags_logits_are_servings_and_shares_add_up(
+    architecture: str, pooling: Pooling, exported: Export, request: pytest.FixtureRequest
+) -> None:
+    folder = exported(request.getfixturevalue(architecture), pooling)
+    encoder, text = load_encoder(folder), TEXTS["text"]
+    (served,) = TextEncoder.load(folder).read([text], ["slots"]).tags["slots"]
+    names = encoder.model.task("slots").classes
+    for number in (1, 3):
+        by_tag = [
+            attribute(encoder, Question(task="slots", texts={"text": text}, label=name, unit=number), "text")
+            for name in names
+        ]
+        probabilities = softmax([found.logit for found in by_tag])
+        assert probabilities == pytest.approx(served.probabilities[number - 1], abs=1e-5)
+        likeliest = attribute(encoder, Question(task="slots", texts={"text": text}, unit=number), "text")
+        assert likeliest == by_tag[int(probabilities.argmax())]
+        assert likeliest.unit is not None
+        assert (likeliest.unit.start, likeliest.unit.end) == tuple(served.units.span[number - 1])
+        total = sum(share.value for share in likeliest.tokens)
+        assert likeliest.delta == pytest.approx(total - (likeliest.logit - likeliest.baseline_logit), abs=1e-5)
+        assert abs(likeliest.delta) < 0.05
+        assert abs(likeliest.logit - likeliest.baseline_logit) > 1e-3
+
+
+def test_the_tag_of_a_word_comes_from_what_its_token_sees(tiny_llama: Path, as_loaded: AsLoaded) -> None:
+    # Causal: of three words the second sees the first and itself.
+    question = Question(task="slots", texts={"text": "tea likes soap"}, unit=2)
+    found = attribute(as_loaded(tiny_llama, "last"), question, "text")
+    assert found.unit is not None
+    assert (found.unit.number, found.text[found.unit.start : found.unit.end]) == (2, "likes")
+    values = [share.value for share in found.tokens]
+    seen, unseen = values[: found.unit.token + 1], values[found.unit.token + 1 :]
+    assert min(abs(value) for value in seen) > 1e-5
+    assert unseen == [0.0] * len(unseen)
+    assert unseen
+
+
+def test_characters_are_units_of_their_own(tiny_bert: Path) -> None:
+    config = BackboneConfig(name=str(tiny_bert), max_tokens={"user": 8, "item": 8, "text": 6})
+    task = EncoderTask(name="signs", kind="token_tags", on="text", classes=("O", "B"), unit="character")
+    model = MultiTaskEncoder(load_backbone(config), (task,), EncoderConfig(backbone=config)).eval()
+    encoder = LoadedEncoder(model=model.requires_grad_(False), config=config)
+
+    def ask(text: str, unit: int) -> Attribution:
+        return attribute(encoder, Question(task="signs", texts={"text": text}, unit=unit), "text", steps=2)
+
+    # "[CLS] 辣椒 tea 椒 辣 [SEP]": the tokenizer takes the two signs side by side as one word.
+    found = ask("辣椒 tea 椒 辣", 6).unit
+    assert found is not None
+    assert (found.start, found.end, found.token) == (7, 8, 3)
+    with pytest.raises(InvalidInputError, match=r"unit 2: expected a character .* found '椒': no token begins with"):
+        ask("辣椒 tea 椒 辣", 2)
+    with pytest.raises(InvalidInputError, match=r"unit 9: expected .* found '椒': the text is cut off before it"):
+        ask("tea tea 辣 辣 椒", 9)
+    with pytest.raises(InvalidInputError, match="unit: expected 1 to 7, the characters of the text, found 8"):
+        ask("辣椒 tea 椒 辣", 8)
+
+
 def test_one_class_is_explained(bert: LoadedEncoder) -> None:
     texts = {"text": TEXTS["text"]}
     by_class = {
@@ -139,7 +201,11 @@ def test_the_word_that_training_planted_gets_the_most(
     ("changes", "of", "steps", "message"),
     [
         ({"task": "topics"}, "text", 9, "unknown task 'topics'; did you mean 'topic'"),
-        ({"task": "slots"}, "text", 9, "expected one that gives a text a logit, found token_tags"),
+        ({"task": "slots"}, "text", 9, "task slots: expected the number of the word whose tag is to be explained"),
+        ({"task": "slots", "unit": 2}, "text", 9, "unit: expected 1 to 1, the words of the text, found 2"),
+        ({"task": "slots", "unit": 0}, "text", 9, "unit: expected 1 to 1, the words of the text, found 0"),
+        ({"task": "slots", "unit": 1, "label": "prodct"}, "text", 9, "unknown class 'prodct'; did you mean 'product'"),
+        ({"unit": 1}, "text", 9, "task topic: expected no unit, as its logit is of whole texts, found 1"),
         ({"task": "demand"}, "item", 9, "task demand: expected a text of each kind in item, found text"),
         (
             {"task": "purchase", "texts": {"user": "a"}},

@@ -53,6 +53,21 @@ def exported(
     return folder
 
 
+@pytest.fixture(scope="session")
+def tagging(backbone_config: BackboneConfig) -> MultiTaskEncoder:
+    """A model with tags of words and of characters."""
+    torch.manual_seed(1)
+    tasks = (
+        EncoderTask(name="slots", kind="token_tags", on="text", classes=("O", "B", "I")),
+        EncoderTask(name="signs", kind="token_tags", on="text", classes=("O", "X"), unit="character"),
+    )
+    model = MultiTaskEncoder(load_backbone(backbone_config), tasks, EncoderConfig(backbone=backbone_config))
+    with torch.no_grad():
+        for parameter in model.heads.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.2)
+    return model.eval()
+
+
 @pytest.fixture
 def folder(exported: Path, tmp_path: Path) -> Path:
     """A copy of the exported files."""

@@ -83,3 +83,23 @@ def test_a_causal_student(tiny_llama: Path, texts: list[str]) -> None:
     table, _ = tokenize(teacher.tokenizer, {"item": texts}, BackboneConfig())
     report = distil(teacher, drop_layers(teacher, 1), table, CONFIG)
     assert 1 - report.after < 0.7 * (1 - report.before)
+
+
+def _nearness(teacher: Backbone, student: Backbone, table: TokenTable, texts: np.ndarray) -> float:
+    """Mean cosine of the token states."""
+    ids, mask = table.padded(texts)
+    with torch.no_grad():
+        both = [backbone.states(ids, mask)[mask.bool()] for backbone in (teacher, student)]
+    return float(torch.nn.functional.cosine_similarity(*both).mean())
+
+
+def test_token_states_are_taught_where_heads_read_them(teacher: Backbone, table: TokenTable) -> None:
+    held = np.random.default_rng(CONFIG.seed).permutation(40)[:8]
+    vectors, tokens = drop_layers(teacher, 2), drop_layers(teacher, 2)
+    before = _nearness(teacher, tokens, table, held)
+    distil(teacher, vectors, table, CONFIG)
+    distil(teacher, tokens, table, CONFIG, tokens=True)
+    found = _nearness(teacher, tokens, table, held)
+    assert 1 - found < 0.6 * (1 - before)
+    # Vectors alone say less of where in a text something stands.
+    assert found > _nearness(teacher, vectors, table, held)

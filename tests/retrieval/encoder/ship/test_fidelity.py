@@ -3,8 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from retrieval.encoder.ship.fidelity import neighbour_overlap, rank_correlation
+from retrieval.encoder.ship.fidelity import neighbour_overlap, rank_correlation, tag_distance
 from retrieval.encoder.ship.session import Float32
+from retrieval.encoder.units import TextTags, TextUnits
 
 
 def _at(*degrees: float) -> Float32:
@@ -40,3 +41,17 @@ def test_vectors_of_another_length() -> None:
     expected = _at(0, 10, 30, 70)
     wider = np.hstack([expected, np.zeros((4, 3), np.float32)])
     assert rank_correlation(expected, wider) == pytest.approx(1.0)
+
+
+def _tags(*rows: tuple[float, float]) -> TextTags:
+    """One word of one token for each row; the last word was cut off."""
+    units = TextUnits.of("a " * (len(rows) + 1), "word", [(2 * place, 2 * place + 1) for place in range(len(rows))])
+    return TextTags(units=units, probabilities=np.array([*rows, (np.nan, np.nan)], np.float32))
+
+
+def test_distance_of_tags_by_hand() -> None:
+    expected, found = [_tags((1, 0), (0.5, 0.5)), _tags((0.2, 0.8))], [_tags((0, 1), (0.5, 0.5)), _tags((0.5, 0.5))]
+    # (|1 - 0| + |0 - 1|) / 2 = 1, then 0, then (.3 + .3) / 2: 1.3 over three words.
+    assert tag_distance(expected, found) == pytest.approx(1.3 / 3)
+    assert tag_distance(expected, expected) == 0
+    assert tag_distance([_tags()], [_tags()]) == 0

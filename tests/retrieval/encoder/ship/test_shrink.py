@@ -15,6 +15,7 @@ from retrieval.encoder.ship.config import DistilConfig, ShipConfig
 from retrieval.encoder.ship.layout import RuntimeChoice
 from retrieval.encoder.ship.shrink import shrink
 from retrieval.encoder.ship.write import write_runtime
+from retrieval.encoder.tokens import tokenize
 
 
 def test_nothing_asked_nothing_done(model: MultiTaskEncoder, backbone_config: BackboneConfig, texts: list[str]) -> None:
@@ -51,6 +52,28 @@ def test_a_smaller_encoder_is_exported_and_served(
     found = TextEncoder.load(tmp_path).encode(seen, "item")
     whole = TextEncoder.load(exported, choice=RuntimeChoice()).encode(seen, "item")
     assert float(np.einsum("nd,nd->n", found, whole).mean()) > 0.9
+
+
+def test_a_smaller_encoder_still_tags(
+    tagging: MultiTaskEncoder, backbone_config: BackboneConfig, texts: list[str], tmp_path: Path
+) -> None:
+    config = ShipConfig(
+        runtime="openvino", precision="int8", keep_layers=2, trim_vocabulary=True,
+        distil=DistilConfig(steps=40, batch=16, learning_rate=2e-3),
+    )  # fmt: skip
+    small, _ = shrink(tagging, {"text": texts}, backbone_config, config)
+    assert export(small, backbone_config, tmp_path, golden=texts).tag_difference < 1e-5
+    assert write_runtime(tmp_path, config, golden=texts).tag_distance > 0
+    encoder = TextEncoder.load(tmp_path)
+    table, positions = tokenize(tagging.backbone.tokenizer, {"text": texts}, backbone_config)
+    agreeing = []
+    for row, found in enumerate(encoder.read(texts, ["slots"]).tags["slots"]):
+        with torch.no_grad():
+            states = tagging.backbone.states(*table.padded(positions["text"][[row]]))[0]
+            whole = tagging.heads["slots"](states[torch.from_numpy(found.units.token)])
+        agreeing += (whole.argmax(1).numpy() == found.probabilities.argmax(1)).tolist()
+    # Three tags: by chance a third would agree.
+    assert np.mean(agreeing) > 0.8
 
 
 def test_too_many_layers(model: MultiTaskEncoder, backbone_config: BackboneConfig) -> None:

@@ -7,6 +7,7 @@ import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from retrieval.encoder.ship.vocabulary import trim_vocabulary
+from tests.tiny_transformers import byte_level_tokenizer
 
 CORPUS = [
     "whole milk one gallon", "skimmed milk half gallon", "green tea twenty bags", "black coffee ground", "milk bread",
@@ -31,13 +32,7 @@ def _word_piece() -> Tokenizer:
 
 
 def _byte_level() -> Tokenizer:
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(
-        vocab_size=340, special_tokens=["<s>", "</s>"], initial_alphabet=alphabet, show_progress=False
-    )
-    tokenizer.train_from_iterator(CORPUS, trainer)
+    tokenizer = byte_level_tokenizer(CORPUS, 340, ["<s>", "</s>"])
     # A special token that came after the vocabulary, as chat models have.
     tokenizer.add_special_tokens([AddedToken("<end>", special=True)])
     tokenizer.post_processor = processors.Sequence(
@@ -48,7 +43,6 @@ def _byte_level() -> Tokenizer:
             ),
         ]
     )
-    tokenizer.decoder = decoders.ByteLevel()
     return tokenizer
 
 
