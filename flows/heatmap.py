@@ -41,6 +41,7 @@ def heat_map(
     title: str,
     rows: str = "",
     columns: str = "",
+    short: Sequence[str] = (),
     groups: Sequence[Sequence[str]] = (),
 ) -> str:
     """Return a matrix as coloured cells with their values; unknown ones show a dash.
@@ -53,6 +54,7 @@ def heat_map(
         title: read out in place of the drawing.
         rows: what a row stands for ("step on").
         columns: what a column stands for ("effect on").
+        short: names to set below the columns, level; empty takes the whole names, on a slope.
         groups: partition of the names; they are drawn in this order, each group in a frame.
     """
     order = [names.index(name) for group in groups for name in group] or list(range(len(names)))
@@ -60,7 +62,9 @@ def heat_map(
     apart = [abs(value) for i, row in enumerate(cells) for j, value in enumerate(row) if i != j and value is not None]
     full = max(apart, default=0.0) or 1.0
     decimals = max(2, 1 - math.floor(math.log10(full)))
-    size = _Size.of(names, max(len(_text(value, decimals)) for row in cells for value in row), has_title=bool(rows))
+    size = _Size.of(
+        names, max(len(_text(value, decimals)) for row in cells for value in row), has_title=bool(rows), short=short
+    )
     with chart(height=size.height, width=size.width) as (canvas, axes):
         for i, row in enumerate(cells):
             for j, value in enumerate(row):
@@ -69,7 +73,10 @@ def heat_map(
         _frames(axes, groups)
         labels = [names[position] for position in order]
         axes.set_yticks(range(len(labels)), labels)
-        axes.set_xticks(range(len(labels)), labels, rotation=_SLOPE, ha="right", rotation_mode="anchor")
+        if short:
+            axes.set_xticks(range(len(labels)), [short[position] for position in order])
+        else:
+            axes.set_xticks(range(len(labels)), labels, rotation=_SLOPE, ha="right", rotation_mode="anchor")
         axes.set(xlim=(-0.55, len(names) - 0.45), ylim=(len(names) - 0.45, -0.55), xlabel=columns, ylabel=rows)
         for spine in axes.spines.values():
             spine.set_visible(False)
@@ -91,7 +98,7 @@ class _Size:
     text: float
 
     @classmethod
-    def of(cls, names: Sequence[str], wide: int, *, has_title: bool) -> Self:
+    def of(cls, names: Sequence[str], wide: int, *, has_title: bool, short: Sequence[str]) -> Self:
         """Return the size for these names and figures of `wide` characters."""
         longest = _LETTER * STYLE["font.size"] * max(len(name) for name in names)
         # The margins, and what the rows stand for, set upright.
@@ -100,8 +107,9 @@ class _Size:
         width = min(WIDEST, max(WIDTH, (beside + len(names) * figure * WANTED_TEXT) / 72))
         text = min(LARGEST_TEXT, (72 * width - beside) / len(names) / figure)
         row = _LOOSE if len(names) <= 8 else _DENSE
-        # The names on their slope, what the columns stand for, and the margins.
-        below = (longest + STYLE["font.size"]) * math.sin(math.radians(_SLOPE)) + 50
+        # The names on their slope, or short ones in a line, what the columns stand for, and the margins.
+        tallest = 0.0 if short else longest * math.sin(math.radians(_SLOPE))
+        below = tallest + STYLE["font.size"] * math.sin(math.radians(_SLOPE)) + 50
         return cls(width=width, height=(below + len(names) * row) / 72, text=text)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from flows import charts
 from flows.group_charts import exposure_dots, group_dots
@@ -23,6 +23,11 @@ from flows.words import (
 )
 from infra.files import write_atomic
 from retrieval.encoder.relatedness.report import RelatednessReport
+
+# Classes whose names have room below a drawing; of more, each has a number.
+_NAMED_CLASSES: Final = 8
+# Characters of a class's name beside a drawing: a longer one would leave the cells no room.
+_CLASS_NAME: Final = 24
 
 
 class ReportPaths(NamedTuple):
@@ -89,8 +94,13 @@ def _text_drawing(scores: TextScores) -> str | None:
     if scores.confusion is None:
         return None
     shares = [[count / max(1, sum(row)) for count in row] for row in scores.confusion.counts]
-    names = scores.confusion.classes
-    return heat_map(names, shares, title=f"Confusions of {scores.task}", rows="label", columns="predicted")
+    names = [name if len(name) <= _CLASS_NAME else f"{name[: _CLASS_NAME - 1]}…" for name in scores.confusion.classes]
+    numbers: list[str] = []
+    if len(names) > _NAMED_CLASSES:
+        numbers = [str(number) for number in range(1, len(names) + 1)]
+        names = [f"{name}  {number}" for name, number in zip(names, numbers, strict=True)]
+    title = f"Confusions of {scores.task}"
+    return heat_map(names, shares, title=title, rows="label", columns="predicted", short=numbers)
 
 
 class AuditCard(NamedTuple):

@@ -34,6 +34,8 @@ def test_report_holds_every_section(built: Built) -> None:
     report = read(folder / "report.json")
     assert {row.task for row in report.tasks} >= {"purchase", "repurchase"}
     assert {row.scorer for row in report.tasks} == {"encoder head", "GBDT", "blend"}
+    assert {row.task for row in report.texts} == {"topic", "tone", "slots"}
+    assert {row.rows for row in report.texts} == {"texts from 2017-12-04 00:00 on"}
     assert len(report.rankings) == 2
     assert report.ablation
     assert len(report.examples) == 3

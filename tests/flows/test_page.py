@@ -9,7 +9,7 @@ import pytest
 
 from features.splits import UNDATED
 from flows import charts, page, words
-from flows.report import Curve, DataSummary, Figure, Report, StageRecord, TrainingRun, ValidationRow, read
+from flows.report import Confusion, Curve, DataSummary, Figure, Report, StageRecord, TrainingRun, ValidationRow, read
 from tests.flows.page_reader import PageReader, assert_fit_to_be_mailed
 
 
@@ -78,11 +78,24 @@ def test_tasks_on_texts_are_shown_by_kind(html: str) -> None:
     assert "macro F1" in section
     assert "0.8900 to 0.9300" in section  # accuracy .91 +- .02
     assert "recall@1" in section
-    # Few classes are drawn, with .9 of the 100 texts on billing's diagonal; of many the worst confusions are listed.
+    # Few classes are drawn, with .9 of the 100 texts on billing's diagonal; the worst confusions are always listed.
     assert section.count("<svg") == 2
-    assert section.count("Most frequent confusions") == 1
+    assert section.count("Most frequent confusions") == 2
     assert "&lt;b&gt;card&lt;/b&gt;" in section
     assert "<i>other</i>" not in section
+
+
+def test_more_classes_than_have_room_for_names_are_numbered(sample_report: Report) -> None:
+    names = tuple(f"class with a very long name {letter}" for letter in "abcdefghi")
+    counts = tuple(tuple(int(row == column) for column in range(9)) for row in range(9))
+    scores = sample_report.texts[0].model_copy(update={"confusion": Confusion(classes=names, counts=counts)})
+    html = page.render_page(sample_report.model_copy(update={"texts": (scores,)}))
+    section = html[html.index('id="texts"') : html.index('id="blend"')]
+    texts = re.findall(r"<text[^>]*>([^<]*)</text>", section)
+    # 24 characters of a name, the last of them an ellipsis, and its number; each number once more below.
+    assert f"{names[0][:23]}…  1" in texts
+    assert [number for number in "123456789" if number in texts] == list("123456789")
+    assert "columns in the order of the rows" in section
 
 
 def test_a_report_without_times_and_users_speaks_of_neither(sample_report: Report) -> None:
