@@ -139,7 +139,7 @@ def router(service: RankingService) -> APIRouter:
         """Find candidates for a user and order them."""
         return _json(service.answerer.recommend(service.current(), body, request_id(request)))
 
-    @routes.post("/predict", response_model=PredictResponse)
+    @routes.post("/predict", response_model=PredictResponse, responses=problem_responses(409))
     def predict(body: PredictRequest) -> Response:
         """Predict what tasks say of users, items or texts: probabilities, numbers, classes, or tags and their slots."""
         # A unit without a tag says so: null is an answer here, and no other field of it is ever empty.

@@ -196,6 +196,24 @@ def test_the_same_texts_make_the_same_release_and_no_index_is_refreshed(finance:
     assert "removed 0 releases" in run(finance.folder, "prune", "--unused-days", "1")
 
 
+def test_without_held_out_texts_an_evaluation_says_what_is_missing(
+    finance: Made, run: Callable[..., str], tmp_path: Path
+) -> None:
+    folder = shutil.copytree(finance.folder, tmp_path / "whole")
+    texts(split=[None] * len(ROWS)).write_parquet(folder / "texts.parquet")
+    refused = " ".join(run(folder, "evaluate", code=2).split())
+    assert "expected events, or labelled texts, after it or labelled texts of split test, to measure on" in refused
+
+
+def test_the_gate_refuses_what_the_texts_do_not_show(finance: Made, run: Callable[..., str], tmp_path: Path) -> None:
+    folder = shutil.copytree(finance.folder, tmp_path / "strict")
+    document = yaml.safe_load((folder / "polyrank.yaml").read_text(encoding="utf-8"))
+    document["gate"] = {"texts": {"intent": {"log_loss": 1e-9}}}
+    (folder / "polyrank.yaml").write_text(yaml.safe_dump(document), encoding="utf-8")
+    refused = run(folder, "publish", code=1)
+    assert "task intent: expected log_loss of at most 1e-09 on held-out texts, found" in refused
+
+
 def test_an_index_refresh_keeps_models_that_must_be_there(
     finance: Made, run: Callable[..., str], tmp_path: Path
 ) -> None:
