@@ -5,15 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import ClassVar, Final, Self
+from typing import ClassVar, Final, Literal, Self
 
 from flows.document import DocumentNotFoundError
 from infra.errors import ConflictError
 
 WORKSPACE_FILE: Final = "polyrank.yaml"
 STATE_FOLDER: Final = ".polyrank"
-# The workspace of the demo, and the start of one's own.
-TEMPLATE: Final = "templates/complete_journey.yaml"
+# The workspace files to start from, in `templates/`; the first is the demo's.
+Template = Literal["complete_journey", "customer_service", "finance"]
+DEFAULT_TEMPLATE: Final = "complete_journey"
 
 
 class WorkspaceExistsError(ConflictError):
@@ -48,8 +49,8 @@ class WorkspaceFolder:
         return found
 
     @classmethod
-    def create(cls, folder: Path | str) -> Self:
-        """Write the shipped workspace file (The Complete Journey) into a folder, which is made when missing.
+    def create(cls, folder: Path | str, template: Template = DEFAULT_TEMPLATE) -> Self:
+        """Write a shipped workspace file into a folder, which is made when missing.
 
         Raises:
             WorkspaceExistsError: the folder has a workspace file already; it is left alone.
@@ -58,7 +59,7 @@ class WorkspaceFolder:
         made.folder.mkdir(parents=True, exist_ok=True)
         try:
             with made.file.open("xb") as target:
-                target.write(files("flows").joinpath(TEMPLATE).read_bytes())
+                target.write(files("flows").joinpath("templates", f"{template}.yaml").read_bytes())
         except FileExistsError:
             raise WorkspaceExistsError(f"expected no workspace file at {made.file}, found one") from None
         return made

@@ -20,7 +20,7 @@ from flows.cli.base import (
     say_release,
     workspace_folder,
 )  # fmt: skip
-from flows.folder import WorkspaceFolder
+from flows.folder import DEFAULT_TEMPLATE, Template, WorkspaceFolder
 
 DEMO_FOLDER: Final = Path("workspaces/demo")
 
@@ -29,9 +29,12 @@ app.add_typer(refresh_app, name="refresh")
 
 
 @app.command()
-def init(folder: Annotated[Path, typer.Argument(help="Made when missing.")] = Path()) -> None:
-    """Write a workspace file to start from (The Complete Journey's, with comments)."""
-    made = WorkspaceFolder.create(folder)
+def init(
+    folder: Annotated[Path, typer.Argument(help="Made when missing.")] = Path(),
+    template: Annotated[Template, typer.Option(help="Whose: retail's, or one on texts alone.")] = DEFAULT_TEMPLATE,
+) -> None:
+    """Write a workspace file to start from, with comments."""
+    made = WorkspaceFolder.create(folder, template)
     say(f"wrote [bold]{escape(str(made.file))}[/]; edit it, then `polyrank validate -w {escape(str(folder))}`")
 
 
