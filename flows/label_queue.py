@@ -46,7 +46,8 @@ def queue_labels(folder: str, task: str, out: Path, config: LabelQueueConfig) ->
     tables = latest_tables(workspace)
     if tables is None:
         raise InvalidInputError("expected refreshed tables, found none; `polyrank refresh features` reads them")
-    stored = read_tables(tables)
+    # A label given to a text of the test would be measured on and never learnt from.
+    stored = read_tables(tables).without_test()
     column = LabelColumn.of(spec, stored)
     store = ReleaseStore(workspace.releases)
     encoder = store.path(store.current() or newest(workspace)) / ENCODER_DIR

@@ -17,12 +17,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from features.rules import ValidationConfig
 from features.sources import SourceConfig
 from features.splits import SplitConfig
-from features.tasks import TaskSpec, check_tasks
+from features.tasks import TaskSpec, check_tables, check_tasks
 from features.texts import TextConfig
 from features.transforms import FeatureConfig
 from flows.document import DocumentError, parse_document, read_document
 from flows.folder import WorkspaceFolder
 from flows.gate import GateConfig
+from flows.parts import Parts
 from flows.stages.audit import AuditConfig
 from flows.stages.collaborative import CollaborativeConfig
 from flows.stages.data import EligibleConfig
@@ -40,7 +41,7 @@ class WorkspaceConfig(BaseModel):
 
     Attributes:
         name: the workspace's name, as reports show it.
-        source: where items, users and events come from.
+        source: where items, users, events and texts come from.
         validation: what happens to rows that break a rule.
         features: which events and columns the features are made of.
         time: label windows and folds.
@@ -76,6 +77,11 @@ class WorkspaceConfig(BaseModel):
     gate: GateConfig = GateConfig()
     tune: TuneConfig = TuneConfig()
 
+    @property
+    def parts(self) -> Parts:
+        """What the source and the tasks make of the workspace."""
+        return Parts.of(self.source.declared, self.tasks)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Workspace(WorkspaceFolder):
@@ -99,7 +105,10 @@ class Workspace(WorkspaceFolder):
         config = parse_document(read_document(place.file), WorkspaceConfig)
         try:
             check_tasks(config.tasks)
-            config.ranking.check(config.tasks)
+            check_tables(config.tasks, config.source.declared)
+            config.parts.check_sections(config.model_fields_set)
+            if config.parts.ranking:
+                config.ranking.check(config.tasks)
             names = [task.name for task in config.tasks]
             check_task_names(config.encoder, names)
             config.gate.check_names(config.audit.users, config.audit.items, names)

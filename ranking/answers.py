@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Self
 
 import structlog
 from pydantic import TypeAdapter
@@ -26,18 +26,22 @@ from ranking.contract import (
     RecommendRequest,
 )
 from ranking.explain import Explanation
+from ranking.layout import SCHEMA
+from ranking.predictor import Predictor
 from ranking.ranker import Ranked, Ranker
 from ranking.users import UserReader
 from retrieval.contract import SourceName
 from retrieval.encoder.layout import TaskOn
+from retrieval.engine import Retriever
+from retrieval.layout import SNAPSHOT
+from retrieval.parts import MissingPartError, Part, missing_part
 from retrieval.service import RequestTooWideError
-from retrieval.warmup import load_ready
+from retrieval.warmup import check as check_retrieval
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from infra.telemetry import Metrics
-    from retrieval.engine import Retriever
 
 log = structlog.get_logger(__name__)
 
@@ -46,10 +50,34 @@ _ITEMS: Final = TypeAdapter(list[RankedItem])
 
 @dataclass(frozen=True, eq=False)
 class LoadedRelease:
-    """What a service holds of one release: the retriever and the ranker share its arrays."""
+    """What a service holds of one release; its parts share their arrays.
 
-    retriever: Retriever
-    ranker: Ranker
+    Attributes:
+        predictor: of texts at least.
+        retriever: None in a release without items.
+        ranker: None in a release that ranks nothing.
+    """
+
+    predictor: Predictor
+    retriever: Retriever | None
+    ranker: Ranker | None
+
+    @classmethod
+    def load(cls, release: Path) -> Self:
+        """Load whatever parts the release directory `release` has.
+
+        Raises:
+            FeatureMismatchError: its models were fitted on other features than this code computes.
+        """
+        retriever = Retriever.load(release) if (release / SNAPSHOT).exists() else None
+        ranker = Ranker.load(release, retriever) if retriever is not None and (release / SCHEMA).exists() else None
+        return cls(Predictor.load(release, retriever, ranker), retriever, ranker)
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """What the release holds."""
+        found: tuple[Part, ...] = ("encoder",) if self.retriever is None else self.retriever.parts
+        return found if self.ranker is None else (*found, "ranking")
 
 
 def load_release(release: Path) -> LoadedRelease:
@@ -59,10 +87,33 @@ def load_release(release: Path) -> LoadedRelease:
         WarmupError: an answer is not the golden one.
         FeatureMismatchError: its models were fitted on other features than this code computes.
     """
-    retriever = load_ready(release)
-    ranker = Ranker.load(release, retriever)
-    warmup.check(ranker, release)
-    return LoadedRelease(retriever, ranker)
+    loaded = LoadedRelease.load(release)
+    if loaded.retriever is not None:
+        check_retrieval(loaded.retriever, release)
+    warmup.check(loaded.predictor, release)
+    return loaded
+
+
+def retriever_of(loaded: Loaded[LoadedRelease]) -> Loaded[Retriever]:
+    """Return the retriever of the release in service.
+
+    Raises:
+        MissingPartError: the release has no items.
+    """
+    if loaded.value.retriever is None:
+        raise missing_part(loaded.release_id, "items", loaded.value.parts)
+    return Loaded(loaded.release_id, loaded.value.retriever)
+
+
+def ranker_of(loaded: Loaded[LoadedRelease]) -> Ranker:
+    """Return the ranker of the release in service.
+
+    Raises:
+        MissingPartError: the release ranks nothing.
+    """
+    if loaded.value.ranker is None:
+        raise missing_part(loaded.release_id, "ranking", loaded.value.parts)
+    return loaded.value.ranker
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -70,13 +121,13 @@ class Answerer:
     """Answers requests from whatever release is in service when they arrive.
 
     Attributes:
-        users: one online read per request.
+        users: one online read per request; None in a service of a workspace without events.
         candidates: where `/v1/recommend` gets candidates.
         metrics: counts fallbacks and times the parts.
         max_batch: most entries that one request may list.
     """
 
-    users: UserReader
+    users: UserReader | None
     candidates: CandidateSource
     metrics: Metrics
     max_batch: int
@@ -85,36 +136,39 @@ class Answerer:
         """Answer `/v1/rank`.
 
         Raises:
+            MissingPartError: the release ranks nothing.
             ObjectiveError: no such objective.
             RequestTooWideError: more items than `max_batch`.
         """
         self._check(len(request.items))
+        ranker = ranker_of(loaded)
         user, degraded = self._read(request.user_id)
         ids = list(dict.fromkeys(item.item_id for item in request.items))
-        positions = loaded.value.retriever.snapshot.positions(ids)
+        positions = ranker.retriever.snapshot.positions(ids)
         held = positions >= 0
         unknown = [item_id for item_id, own in zip(ids, held.tolist(), strict=True) if not own]
         if unknown:
             degraded.append("unknown_items")
         found = _Asked(user, positions[held], None, request_id, unknown, degraded)
-        return self._ranked(loaded, request, request.k, found)
+        return self._ranked(ranker, loaded.release_id, request, found)
 
     def recommend(self, loaded: Loaded[LoadedRelease], request: RecommendRequest, request_id: str) -> RankResponse:
         """Answer `/v1/recommend`: candidates, then rank, from one read of the user's features.
 
         Raises:
+            MissingPartError: the release ranks nothing.
             FilterError: the filter is not one.
             ObjectiveError: no such objective.
             RequestTooWideError: more candidates or exclusions than `max_batch`.
         """
         self._check(max(request.candidates, len(request.exclude)))
+        ranker = ranker_of(loaded)
         user, degraded = self._read(request.user_id)
         with self._timed("candidates"):
-            found = self._find(request, user, loaded.value.retriever, degraded)
+            found = self._find(request, user, ranker.retriever, degraded)
         degraded += [reason for reason in found.degraded if reason not in degraded]
-        return self._ranked(
-            loaded, request, request.k, _Asked(user, found.items, found.sources, request_id, [], degraded)
-        )
+        asked = _Asked(user, found.items, found.sources, request_id, [], degraded)
+        return self._ranked(ranker, loaded.release_id, request, asked)
 
     def predict(self, loaded: Loaded[LoadedRelease], request: PredictRequest) -> PredictResponse:
         """Answer `/v1/predict`.
@@ -124,22 +178,22 @@ class Answerer:
             EncoderUnavailableError: texts, of a release without a text encoder.
             RequestTooWideError: more of them than `max_batch`.
         """
-        ranker = loaded.value.ranker
+        predictor = loaded.value.predictor
         degraded: list[RankDegraded] = []
         on, ids = _rows(request)
         self._check(len(ids))
-        tasks = predictions.wanted_tasks(ranker, loaded.release_id, on, request.tasks)
+        tasks = predictions.wanted_tasks(predictor, loaded.release_id, on, request.tasks)
         if on == "user":
             reads = [self._read(user_id) for user_id in ids]
             degraded += dict.fromkeys(reason for _, reasons in reads for reason in reasons)
-            answers = predictions.of_users(ranker, [user for user, _ in reads], tasks)
+            answers = predictions.of_users(predictor, [user for user, _ in reads], tasks)
         elif on == "item":
-            positions = ranker.retriever.snapshot.positions(ids)
+            positions = retriever_of(loaded).value.snapshot.positions(ids)
             degraded += ["unknown_items"] if (positions < 0).any() else []
-            answers = predictions.of_items(ranker, positions, tasks)
+            answers = predictions.of_items(predictor, positions, tasks)
         else:
             with self._timed("texts"):
-                answers = predictions.of_texts(ranker, ids, tasks)
+                answers = predictions.of_texts(predictor, ids, tasks)
         self.metrics.count_degraded(degraded)
         found = predictions.by_row(ids, answers)
         return PredictResponse(release=loaded.release_id, predictions=found, degraded=degraded)
@@ -149,6 +203,8 @@ class Answerer:
             raise RequestTooWideError(f"expected at most {self.max_batch} entries, found {entries}")
 
     def _read(self, user_id: str) -> tuple[UserFeatures, list[RankDegraded]]:
+        if self.users is None:
+            raise MissingPartError("user_id: expected online features, found a service of a workspace without events")
         with self._timed("user_features"):
             return self.users.read(user_id)
 
@@ -163,13 +219,13 @@ class Answerer:
             return trending(request, retriever)
 
     def _ranked(
-        self, loaded: Loaded[LoadedRelease], request: RankRequest | RecommendRequest, k: int | None, asked: _Asked
+        self, ranker: Ranker, release_id: str, request: RankRequest | RecommendRequest, asked: _Asked
     ) -> RankResponse:
         with self._timed("rank"):
-            ranked = loaded.value.ranker.rank(
+            ranked = ranker.rank(
                 asked.user,
                 asked.items,
-                k=k,
+                k=request.k,
                 objective_name=request.objective,
                 rules=request.rules,
                 explain=request.explain,
@@ -178,8 +234,8 @@ class Answerer:
         self.metrics.count_degraded(asked.degraded)
         return RankResponse(
             request_id=request.context.request_id or asked.request_id,
-            release=loaded.release_id,
-            items=_items(loaded.value.retriever.snapshot.item_ids, ranked, asked),
+            release=release_id,
+            items=_items(ranker.retriever.snapshot.item_ids, ranked, asked),
             unknown_items=asked.unknown,
             degraded=asked.degraded,
         )

@@ -16,7 +16,7 @@ from ranking.contract import ClassPrediction, Prediction, TaskAnswer
 from retrieval.encoder.layout import TaskOn
 
 if TYPE_CHECKING:
-    from ranking.ranker import Ranker
+    from ranking.predictor import Predictor
     from retrieval.encoder.head_runtime import Heads
 
 # Classes that an answer names; the others' probabilities are left out.
@@ -32,20 +32,20 @@ class TaskUnavailableError(InvalidInputError):
     title = "No such task"
 
 
-def wanted_tasks(ranker: Ranker, release: str, on: TaskOn, asked: Sequence[str] | None) -> tuple[str, ...]:
+def wanted_tasks(predictor: Predictor, release: str, on: TaskOn, asked: Sequence[str] | None) -> tuple[str, ...]:
     """Return the tasks to predict on users, items or texts: those asked for, else all there are.
 
     Raises:
         TaskUnavailableError: one is not among them, or there are none; names those of every kind of row.
     """
-    known = ranker.row_tasks(on)
+    known = predictor.row_tasks(on)
     if not known:
         others = "; ".join(
-            f"{', '.join(ranker.row_tasks(row)) or 'none'} on {row}s ({field})" for row, field in _FIELDS.items()
+            f"{', '.join(predictor.row_tasks(row)) or 'none'} on {row}s ({field})" for row, field in _FIELDS.items()
         )
         raise TaskUnavailableError(
             f"release {release} has no task on {on}s to predict: found {others}; "
-            f"{', '.join(ranker.pair_tasks)} on pairs of a user and an item (/v1/rank)"
+            f"{', '.join(predictor.pair_tasks) or 'none'} on pairs of a user and an item (/v1/rank)"
         )
     for task in asked or ():
         if task not in known:
@@ -53,10 +53,11 @@ def wanted_tasks(ranker: Ranker, release: str, on: TaskOn, asked: Sequence[str] 
     return known if asked is None else tuple(asked)
 
 
-def of_users(ranker: Ranker, users: Sequence[UserFeatures], tasks: Sequence[str]) -> Answers:
+def of_users(predictor: Predictor, users: Sequence[UserFeatures], tasks: Sequence[str]) -> Answers:
     """Return each task's answers; None where nothing is known of the user, or the release holds no vector of hers."""
-    blended = ranker.predict_users(users) if set(tasks) & set(ranker.user_tasks) else {}
-    vectors = [ranker.retriever.user_vector(user.user_id) for user in users]
+    assert predictor.retriever is not None, "a release with tasks on users has users"
+    blended = predictor.blended(users, tasks)
+    vectors = [predictor.retriever.user_vector(user.user_id) for user in users]
     rows = [row for row, vector in enumerate(vectors) if vector is not None]
     found: Answers = {}
     for task in tasks:
@@ -65,32 +66,33 @@ def of_users(ranker: Ranker, users: Sequence[UserFeatures], tasks: Sequence[str]
             continue
         found[task] = [None] * len(users)
         if rows:
-            answers = _of_vectors(ranker.heads, task, np.stack([own for own in vectors if own is not None]))
+            answers = _of_vectors(predictor.heads, task, np.stack([own for own in vectors if own is not None]))
             for row, answer in zip(rows, answers, strict=True):
                 found[task][row] = answer
     return found
 
 
-def of_items(ranker: Ranker, positions: Int32, tasks: Sequence[str]) -> Answers:
+def of_items(predictor: Predictor, positions: Int32, tasks: Sequence[str]) -> Answers:
     """Return each task's answers for items at int32 `[n]` positions; None for -1 and where a task doesn't apply."""
-    vectors = ranker.retriever.item_vectors[positions]
+    assert predictor.retriever is not None, "a release with tasks on items has items"
+    vectors = predictor.retriever.item_vectors[positions]
     found: Answers = {}
     for task in tasks:
-        allowed = ranker.item_filters[task]
+        allowed = predictor.item_filters[task]
         applies = (positions >= 0) if allowed is None else (positions >= 0) & allowed[positions]
-        answers = _of_vectors(ranker.heads, task, vectors)
+        answers = _of_vectors(predictor.heads, task, vectors)
         found[task] = [answer if own else None for answer, own in zip(answers, applies.tolist(), strict=True)]
     return found
 
 
-def of_texts(ranker: Ranker, texts: Sequence[str], tasks: Sequence[str]) -> Answers:
+def of_texts(predictor: Predictor, texts: Sequence[str], tasks: Sequence[str]) -> Answers:
     """Return each task's answers, all from one pass of the text encoder.
 
     Raises:
         EncoderUnavailableError: the release has no text encoder that this version reads.
     """
-    vectors = ranker.retriever.encode_texts(texts)
-    return {task: list(_of_vectors(ranker.heads, task, vectors)) for task in tasks}
+    vectors = predictor.texts.encode(texts)
+    return {task: list(_of_vectors(predictor.heads, task, vectors)) for task in tasks}
 
 
 def by_row(ids: Sequence[str], answers: Answers) -> list[Prediction]:

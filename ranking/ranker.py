@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -19,19 +19,14 @@ from ranking.explain import Explanation, explanations
 from ranking.models import RankingModels
 from ranking.rerank import RerankConfig, discover
 from ranking.signals import HeadSides, compute_signals, user_logits
-from ranking.spaces import Bool, Spaces, among, item_filters, load_tasks
+from ranking.spaces import Bool, Spaces, among, load_tasks
 from retrieval.encoder.head_runtime import Heads
-from retrieval.encoder.layout import TaskOn
 from retrieval.layout import ENCODER_DIR, ENCODER_HEADS, TASKS
 
 if TYPE_CHECKING:
     from ranking.signals import Signals
     from retrieval.collaborative import Collaborative
     from retrieval.engine import Retriever
-
-
-# Kinds of head that give a row on its own an answer: not a ranking of items, nor tags of its words.
-_ROW_KINDS: Final = ("binary", "regression", "multiclass")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -72,6 +67,7 @@ class ReleaseSource:
     @property
     def collaborative(self) -> Collaborative:
         """The factorisation and the neighbours."""
+        assert self.retriever.collaborative is not None, "whatever ranks for users knows what they did"
         return self.retriever.collaborative
 
     @property
@@ -96,7 +92,6 @@ class Ranker:
         retriever: the same release's retriever; shares its snapshot, vectors and collaborative model.
         tasks: the release's task specs.
         heads: of the encoder; None in a release without one.
-        item_filters: item task -> bool `[n_items]`, which items it speaks about; None for all.
     """
 
     def __init__(
@@ -106,7 +101,6 @@ class Ranker:
         self.retriever = retriever
         self.tasks = tuple(tasks)
         self.heads = heads
-        self.item_filters = item_filters([task for task in tasks if task.on == "item"], retriever.snapshot)
         self._schema = models.schema.signals
         sides = None if heads is None else HeadSides(heads, retriever.item_vectors)
         self._source = ReleaseSource(retriever, sides)
@@ -131,13 +125,6 @@ class Ranker:
     def user_tasks(self) -> tuple[str, ...]:
         """Tasks that have a blended probability per user."""
         return tuple(task.name for task in self.tasks if task.on == "user" and task.name in self.models.blend.tasks)
-
-    def row_tasks(self, on: TaskOn) -> tuple[str, ...]:
-        """Return the release's tasks that are predicted of single users, items or texts: by a blend or a head."""
-        heads = {} if self.heads is None else self.heads.tasks
-        blended = self.user_tasks if on == "user" else ()
-        rows = [task.name for task in self.tasks if task.on == on and task.kind in _ROW_KINDS]
-        return tuple(name for name in rows if name in heads or name in blended)
 
     def score(self, user: UserFeatures, items: Int32) -> Scored:
         """Return every task's probability for the user's items, int32 `[n]`, in their order."""

@@ -8,6 +8,7 @@ loopback on two busy cores, /v1/rank of 100 items: the hop to the pool is lost i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,7 +24,7 @@ from infra.releases import ReleaseStore
 from infra.watcher import Loaded
 from infra.web import ReadyState, entering
 from infra.web import create_app as create_web_app
-from ranking.answers import Answerer, LoadedRelease
+from ranking.answers import Answerer, LoadedRelease, retriever_of
 from ranking.candidates import CandidateSource, LocalCandidates, RemoteCandidates
 from ranking.contract import (
     ActivateResponse,
@@ -40,6 +41,7 @@ from ranking.contract import (
 )
 from ranking.users import UserFeatureSource, UserReader
 from retrieval.client import RetrievalClient
+from retrieval.parts import missing_part
 from retrieval.service import items_age_s
 from retrieval.service import router as retrieval_router
 
@@ -52,7 +54,6 @@ if TYPE_CHECKING:
     from infra.settings import Settings
     from infra.telemetry import Metrics
     from infra.watcher import ReleaseWatcher
-    from retrieval.engine import Retriever
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -63,13 +64,13 @@ class RankingService:
         answerer: ranks, recommends, predicts.
         current: the release in service, asked once a request so that one answer comes from one release.
         store: all releases.
-        events: where events go.
+        events: where events go; None in a service of a workspace without them.
     """
 
     answerer: Answerer
     current: Callable[[], Loaded[LoadedRelease]]
     store: ReleaseStore
-    events: EventProcessor
+    events: EventProcessor | None
 
     def take_events(self, events: Sequence[Event]) -> EventsResponse:
         """Write events durably, then bring their users' online features up to date.
@@ -77,8 +78,12 @@ class RankingService:
         A feature store that can't be written costs freshness, not the events: they are in the log.
 
         Raises:
+            MissingPartError: the workspace has no events.
             FutureEventError: one has not happened yet; none is written.
         """
+        if self.events is None:
+            loaded = self.current()
+            raise missing_part(loaded.release_id, "users", loaded.value.parts)
         taken = self.events.apply(events, datetime.now(UTC))
         degraded: list[RankDegraded] = [] if taken.error is None else ["features_unavailable"]
         self.answerer.metrics.count_degraded(degraded)
@@ -124,12 +129,12 @@ def router(service: RankingService) -> APIRouter:
     """Return the routes of ranking."""
     routes = APIRouter(prefix="/v1", tags=["ranking"])
 
-    @routes.post("/rank", response_model=RankResponse)
+    @routes.post("/rank", response_model=RankResponse, responses=problem_responses(409))
     def rank(body: RankRequest, request: Request) -> Response:
         """Order a user's items by an objective."""
         return _json(service.answerer.rank(service.current(), body, request_id(request)))
 
-    @routes.post("/recommend", response_model=RankResponse)
+    @routes.post("/recommend", response_model=RankResponse, responses=problem_responses(409))
     def recommend(body: RecommendRequest, request: Request) -> Response:
         """Find candidates for a user and order them."""
         return _json(service.answerer.recommend(service.current(), body, request_id(request)))
@@ -139,7 +144,7 @@ def router(service: RankingService) -> APIRouter:
         """Predict task probabilities."""
         return _json(service.answerer.predict(service.current(), body))
 
-    @routes.post("/events", response_model=EventsResponse, status_code=202)
+    @routes.post("/events", response_model=EventsResponse, status_code=202, responses=problem_responses(409))
     def events(body: Annotated[EventsRequest | Event, Body()]) -> Response:
         """Take one event or many; answered once they are durable."""
         return _json(service.take_events(body.events if isinstance(body, EventsRequest) else [body]), 202)
@@ -164,7 +169,7 @@ class Parts:
     Attributes:
         watcher: follows the release pointer, best with `ranking.answers.load_release`.
         store: all releases.
-        features: users' online features.
+        features: users' online features; None, as `events`, for a workspace without events.
         events: where events go.
         settings: keys and limits; `retrieval_url` names a retrieval service elsewhere.
         metrics: what `/metrics` renders.
@@ -172,15 +177,15 @@ class Parts:
 
     watcher: ReleaseWatcher[LoadedRelease]
     store: ReleaseStore
-    features: UserFeatureSource
-    events: EventProcessor
+    features: UserFeatureSource | None
+    events: EventProcessor | None
     settings: Settings
     metrics: Metrics
 
     def service(self, candidates: CandidateSource) -> RankingService:
         """Return what the routes call."""
         answerer = Answerer(
-            users=UserReader(self.features),
+            users=None if self.features is None else UserReader(self.features),
             candidates=candidates,
             metrics=self.metrics,
             max_batch=self.settings.max_batch,
@@ -204,13 +209,10 @@ def create_app(parts: Parts) -> FastAPI:
 
 def create_combined_app(parts: Parts) -> FastAPI:
     """Return both services in one process, from one loaded release: the embedded default."""
-
-    def current() -> Loaded[Retriever]:
-        loaded = parts.watcher.loaded
-        return Loaded(loaded.release_id, loaded.value.retriever)
+    watcher = parts.watcher
 
     routers = [
-        retrieval_router(current, parts.features, parts.settings, parts.metrics),
+        retrieval_router(lambda: retriever_of(watcher.loaded), parts.features, parts.settings, parts.metrics),
         router(parts.service(LocalCandidates())),
     ]
     return _app(parts, "Polyrank", routers)
@@ -219,7 +221,7 @@ def create_combined_app(parts: Parts) -> FastAPI:
 def _app(parts: Parts, title: str, routers: Sequence[APIRouter], *resources: AbstractContextManager[object]) -> FastAPI:
     watcher = parts.watcher
     parts.metrics.watch_release(lambda: watcher.release_id, lambda: watcher.failures)
-    parts.metrics.watch_age("items", lambda: items_age_s(watcher.value.retriever))
+    parts.metrics.watch_age("items", lambda: _items_age_s(watcher.value))
 
     def ready() -> ReadyState:
         fault = watcher.last_error or ("ok" if watcher.release_id else "none loaded yet")
@@ -235,6 +237,10 @@ def _app(parts: Parts, title: str, routers: Sequence[APIRouter], *resources: Abs
         lifespan=entering(watcher, *resources),
         description="Candidates for a user and their order by calibrated task probabilities.",
     )
+
+
+def _items_age_s(release: LoadedRelease) -> float:
+    return math.nan if release.retriever is None else items_age_s(release.retriever)
 
 
 def _json(answer: BaseModel, status: int = 200) -> Response:

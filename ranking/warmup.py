@@ -1,7 +1,8 @@
 """Warm-up: a release ships requests with their golden answers; a service is ready once it has replayed them.
 
-A case carries the user's whole feature row, so replaying needs no online store and proves one thing: the loaded models
-and this code give the answers that the release was built with. Retrieval's cases lie beside, in the same file.
+A case carries the user's whole feature row, or the text, so replaying needs no online store and proves one thing: the
+loaded models and this code give the answers that the release was built with. Retrieval's cases lie beside, in the same
+file.
 """
 
 from __future__ import annotations
@@ -17,10 +18,13 @@ from pydantic import BaseModel, ConfigDict
 
 from features.schema import UserFeatures
 from infra.files import write_atomic
+from ranking.contract import ClassPrediction, TaskAnswer
+from ranking.predictions import by_row, of_texts
 from retrieval.layout import WARMUP
 from retrieval.warmup import RetrievalCase, UserRow, WarmupError
 
 if TYPE_CHECKING:
+    from ranking.predictor import Predictor
     from ranking.ranker import Ranker
 
 log = structlog.get_logger(__name__)
@@ -30,6 +34,9 @@ log = structlog.get_logger(__name__)
 _TOLERANCE: Final = 1e-3
 _MATCHED: Final = 0.98
 _ITEMS: Final = 100
+# Of a text's probabilities, and of the size of its numbers: whole-number kernels of the encoder round differently from
+# one kind of CPU to another.
+_TEXT_TOLERANCE: Final = 2e-2
 
 
 class RankingCase(BaseModel):
@@ -42,12 +49,22 @@ class RankingCase(BaseModel):
     scores: list[float]
 
 
+class TextCase(BaseModel):
+    """A text and its golden predictions."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    text: str
+    tasks: dict[str, TaskAnswer]
+
+
 class Warmup(BaseModel):
     """The part of `warmup.json` that ranking reads; retrieval keeps its own key beside it."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
     ranking: list[RankingCase] = []
+    texts: list[TextCase] = []
 
 
 def record(ranker: Ranker, users: Sequence[UserFeatures]) -> list[RankingCase]:
@@ -61,11 +78,26 @@ def record(ranker: Ranker, users: Sequence[UserFeatures]) -> list[RankingCase]:
     return cases
 
 
-def write(release: Path, retrieval: Sequence[RetrievalCase], ranking: Sequence[RankingCase]) -> None:
+def record_texts(predictor: Predictor, texts: Sequence[str]) -> list[TextCase]:
+    """Return the golden predictions of some texts; none where no task is predicted of texts."""
+    tasks = predictor.row_tasks("text")
+    if not tasks or not texts:
+        return []
+    found = by_row(texts, of_texts(predictor, texts, tasks))
+    return [TextCase(text=row.id, tasks=row.tasks) for row in found]
+
+
+def write(
+    release: Path,
+    retrieval: Sequence[RetrievalCase],
+    ranking: Sequence[RankingCase],
+    texts: Sequence[TextCase] = (),
+) -> None:
     """Write `warmup.json` into a release that is being built."""
     body = {
         "retrieval": [case.model_dump(mode="json") for case in retrieval],
         "ranking": [case.model_dump(mode="json") for case in ranking],
+        "texts": [case.model_dump(mode="json") for case in texts],
     }
     write_atomic(release / WARMUP, json.dumps(body).encode())
 
@@ -92,15 +124,36 @@ def replay(ranker: Ranker, cases: Sequence[RankingCase]) -> list[str]:
     return mismatches
 
 
-def check(ranker: Ranker, release: Path) -> None:
-    """Replay the ranking part of a release's `warmup.json`.
+def replay_texts(predictor: Predictor, cases: Sequence[TextCase]) -> list[str]:
+    """Return one line for each prediction of a text that is not the golden one; empty when all agree."""
+    found = record_texts(predictor, [case.text for case in cases])
+    return [
+        f"warm-up text {number}, task {task}: expected {golden!r}, found {row.tasks.get(task)!r}"
+        for number, (case, row) in enumerate(zip(cases, found, strict=True))
+        for task, golden in case.tasks.items()
+        if not _agree(golden, row.tasks.get(task))
+    ]
+
+
+def _agree(golden: TaskAnswer, found: TaskAnswer | None) -> bool:
+    """Tell whether two answers are the same but for rounding; classes by the probability of the golden one."""
+    if isinstance(golden, ClassPrediction):
+        return isinstance(found, ClassPrediction) and _agree(golden.probability, found.probabilities.get(golden.label))
+    return isinstance(found, float) and math.isclose(found, golden, rel_tol=_TEXT_TOLERANCE, abs_tol=_TEXT_TOLERANCE)
+
+
+def check(predictor: Predictor, release: Path) -> None:
+    """Replay the part of a release's `warmup.json` that is about predictions and rankings.
 
     Raises:
         WarmupError: an answer is not the golden one.
     """
     path = release / WARMUP
-    cases = Warmup.model_validate_json(path.read_bytes()).ranking if path.exists() else []
-    mismatches = replay(ranker, cases)
+    cases = Warmup.model_validate_json(path.read_bytes()) if path.exists() else Warmup()
+    mismatches = replay_texts(predictor, cases.texts)
+    if predictor.ranker is not None:
+        mismatches += replay(predictor.ranker, cases.ranking)
+    asked = len(cases.texts) + len(cases.ranking)
     if mismatches:
-        raise WarmupError(f"{release}: {len(mismatches)} of {len(cases)} answers differ; {mismatches[0]}")
-    log.info("ranking_warmup_passed", release=release.name, requests=len(cases))
+        raise WarmupError(f"{release}: {len(mismatches)} differ of the answers to {asked} requests; {mismatches[0]}")
+    log.info("ranking_warmup_passed", release=release.name, requests=asked)

@@ -6,12 +6,10 @@ Everything here runs without Feast, HTTP or torch: the service reads the user's 
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
-from typing import Literal, Protocol, Self
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -23,10 +21,10 @@ from retrieval import layout, sources
 from retrieval.collaborative import Collaborative
 from retrieval.contract import Degraded, SourceName
 from retrieval.encoder.head_runtime import Heads
-from retrieval.encoder.layout import EncoderFilesError
-from retrieval.encoder.runtime import TextEncoder
 from retrieval.filters import FilterExpression, ItemFilters
 from retrieval.index import IndexConfig, VectorIndex
+from retrieval.lazy_encoder import LazyEncoder, TextEncoderLike
+from retrieval.parts import Part
 from retrieval.snapshot import ItemSnapshot
 from retrieval.sources import SOURCES, Candidates, Ranking, SourceQuota
 
@@ -35,18 +33,6 @@ Mask = npt.NDArray[np.bool_]
 
 class ReleasePartError(InvalidInputError):
     """Two parts of a release disagree in size."""
-
-
-class EncoderUnavailableError(UnavailableError):
-    """The release carries no text encoder, so a text can't be a query."""
-
-
-class TextEncoderLike(Protocol):
-    """What turns texts into vectors: `retrieval.encoder.runtime.TextEncoder`, or a test's own."""
-
-    def encode(self, texts: Sequence[str], kind: Literal["text"]) -> Float32:
-        """Return float32 `[n, dim]`, rows of length 1."""
-        ...
 
 
 class RetrievalConfig(BaseModel):
@@ -97,29 +83,30 @@ class Retriever:
     Attributes:
         snapshot: all items.
         item_vectors: float32 `[n_items, dim]`, rows of length 1.
-        user_ids: position -> id, as in `user_vectors` and the ALS users.
-        user_vectors: float32 `[n_users, dim]`, rows of length 1 (zeros for a user without text).
         index: over the eligible items.
-        collaborative: ALS and item-kNN.
+        user_ids: position -> id, as in `user_vectors` and the ALS users; empty in a release without events.
+        user_vectors: float32 `[n_users, dim]`, rows of length 1 (zeros for a user without text).
+        collaborative: ALS and item-kNN; None in a release without events.
         heads: the encoder's task heads, for ranking; None when the release has no encoder.
         config: see there.
-        load_encoder: loads the text encoder on first use; None when the release has none.
+        texts: the text encoder.
     """
 
     snapshot: ItemSnapshot
     item_vectors: Float32
+    index: VectorIndex
     user_ids: list[str]
     user_vectors: Float32
-    index: VectorIndex
-    collaborative: Collaborative
+    collaborative: Collaborative | None
     heads: Heads | None = None
     config: RetrievalConfig = field(default_factory=RetrievalConfig)
-    load_encoder: Callable[[], TextEncoderLike] | None = None
+    texts: LazyEncoder = field(default_factory=lambda: LazyEncoder(None))
 
     def __post_init__(self) -> None:
         n, sizes = len(self.snapshot), {}
         sizes["item vectors"] = len(self.item_vectors)
-        sizes["collaborative items"] = self.collaborative.meta.items
+        if self.collaborative is not None:
+            sizes["collaborative items"] = self.collaborative.meta.items
         wrong = {part: size for part, size in sizes.items() if size != n}
         if wrong or len(self.user_vectors) != len(self.user_ids):
             raise ReleasePartError(
@@ -128,11 +115,12 @@ class Retriever:
             )
         self._users = {user_id: position for position, user_id in enumerate(self.user_ids)}
         self._filters = ItemFilters(self.snapshot)
-        self._lock = threading.Lock()
-        self._encoder: TextEncoderLike | None = None
         self._members = self.snapshot.eligible_positions
-        # Contiguous rows of the eligible items: 6 MB instead of a gather from 24 MB in each request.
-        self._member_factors = np.ascontiguousarray(self.collaborative.als.items[self._members])
+        self.sources: tuple[SourceName, ...] = ("semantic",)
+        if self.collaborative is not None:
+            self.sources = SOURCES
+            # Contiguous rows of the eligible items: 6 MB instead of a gather from 24 MB in each request.
+            self._member_factors = np.ascontiguousarray(self.collaborative.als.items[self._members])
         self._history_column = _column("history statistic", self.config.history_weight, HISTORY_STATS)
         self._trending = self._trending_order()
 
@@ -156,20 +144,23 @@ class Retriever:
         """
         item_vectors = _mapped(release / layout.ITEM_VECTORS)
         config = release / layout.RETRIEVAL_CONFIG
-        encoder = release / layout.ENCODER_DIR
-        if load_encoder is None and (release / layout.ENCODER_ONNX).exists():
-            load_encoder = partial(TextEncoder.load, encoder)
+        has_users = (release / layout.USER_IDS).exists()
         return cls(
             snapshot=ItemSnapshot.load(release / layout.SNAPSHOT),
             item_vectors=item_vectors,
-            user_ids=json.loads((release / layout.USER_IDS).read_text(encoding="utf-8")),
-            user_vectors=_mapped(release / layout.USER_VECTORS),
             index=VectorIndex.load(release / layout.INDEX_DIR, item_vectors, index_config),
-            collaborative=Collaborative.load(release / layout.COLLABORATIVE_DIR),
-            heads=Heads.load(encoder) if (release / layout.ENCODER_HEADS).exists() else None,
+            user_ids=json.loads((release / layout.USER_IDS).read_text(encoding="utf-8")) if has_users else [],
+            user_vectors=_mapped(release / layout.USER_VECTORS) if has_users else item_vectors[:0],
+            collaborative=Collaborative.load(release / layout.COLLABORATIVE_DIR) if has_users else None,
+            heads=Heads.load(release / layout.ENCODER_DIR) if (release / layout.ENCODER_HEADS).exists() else None,
             config=RetrievalConfig.model_validate_json(config.read_bytes()) if config.exists() else RetrievalConfig(),
-            load_encoder=load_encoder,
+            texts=LazyEncoder.of(release) if load_encoder is None else LazyEncoder(load_encoder),
         )
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """What of a release this is made of."""
+        return ("encoder", "items") if self.collaborative is None else ("encoder", "items", "users")
 
     def position(self, item_id: str) -> int:
         """Return the position of an item; raises `UnknownItemError`."""
@@ -186,27 +177,6 @@ class Retriever:
             return None
         vector: Float32 = self.user_vectors[position]
         return vector if vector.any() else None
-
-    def encode(self, text: str) -> Float32:
-        """Return float32 `[dim]` of length 1 for a search text; see `encode_texts`."""
-        vector: Float32 = self.encode_texts([text])[0]
-        return vector
-
-    def encode_texts(self, texts: Sequence[str]) -> Float32:
-        """Return float32 `[len(texts), dim]`, rows of length 1; the first call loads the encoder.
-
-        Raises:
-            EncoderUnavailableError: the release has no encoder, or one of another format.
-        """
-        if self.load_encoder is None:
-            raise EncoderUnavailableError("expected a text encoder in the release, found none")
-        with self._lock:
-            if self._encoder is None:
-                try:
-                    self._encoder = self.load_encoder()
-                except EncoderFilesError as error:
-                    raise EncoderUnavailableError(str(error)) from error
-        return self._encoder.encode(texts, "text")
 
     def history(self, user: UserFeatures) -> tuple[Int32, Float32]:
         """Return int32 `[h]` positions and float32 `[h]` weights of the user's history inside this release."""
@@ -231,7 +201,7 @@ class Retriever:
             k: how many.
             filter: expression over item attributes.
             exclude: item ids that may not appear; unknown ones are ignored.
-            sources: which sources may name candidates; by default all that apply to the query.
+            sources: which of the release's `sources` may name candidates; by default all that apply to the query.
             text: replaces the user's vector in the semantic source.
             item_id: asks for items like this one, itself left out.
 
@@ -242,9 +212,9 @@ class Retriever:
         item = None if item_id is None else self.position(item_id)
         allowed = self._allowed(filter, exclude, item)
         query, degraded = self._query(user, text, item)
-        names = sources or _applicable(user, item)
+        names = sources or self._applicable(user, item)
         merged = self._merge(query, allowed, names, k)
-        if not len(merged) and "trending" not in names and allowed.any():
+        if not len(merged) and "trending" in self.sources and "trending" not in names and allowed.any():
             merged = self._merge(query, allowed, ["trending"], k)
             if "encoder_unavailable" not in degraded:
                 degraded.append("sources_empty")
@@ -273,6 +243,7 @@ class Retriever:
         return sources.merge(rankings, counts, quota.weights(), k)
 
     def _collaborative(self, query: _Query, allowed: Mask, n: int) -> Ranking:
+        assert self.collaborative is not None, "a release without it has no such source"
         open_ = allowed[self._members]
         als = None if query.factor is None else self._member_factors @ query.factor
         knn = None
@@ -296,7 +267,7 @@ class Retriever:
             vector, factor, history = self._user_query(user, degraded)
         if text is not None:
             try:
-                vector = self.encode(text)
+                vector = self.texts.encode([text])[0]
             except UnavailableError:
                 degraded.append("encoder_unavailable")
         return _Query(vector=vector, factor=factor, history=history), degraded
@@ -311,6 +282,8 @@ class Retriever:
             degraded.append("user_not_in_release" if len(history[0]) else "unknown_user")
         if vector is None and len(history[0]):
             vector = sources.weighted_mean(self.item_vectors, *history)
+        if self.collaborative is None:
+            return vector, None, history
         if position is not None:
             factor = self.collaborative.user_vector(position)
         else:
@@ -330,18 +303,17 @@ class Retriever:
                 allowed[item] = False
         return allowed
 
+    def _applicable(self, user: UserFeatures | None, item: int | None) -> Sequence[SourceName]:
+        """Return the sources that a query is asked of by default."""
+        if item is not None:
+            return [name for name in ("semantic", "collaborative") if name in self.sources]
+        return self.sources if user is not None else ("semantic",)
+
     def _trending_order(self) -> Int32:
         """Return int32 `[n_eligible]`, the most popular first, equal ones by position."""
         columns = [_column("item statistic", name, ITEM_STATS) for name in self.config.trending]
         stats = np.nan_to_num(self.snapshot.stats[self._members][:, columns])
         return self._members[np.lexsort((self._members, *(-stats[:, c] for c in reversed(range(len(columns))))))]
-
-
-def _applicable(user: UserFeatures | None, item: int | None) -> Sequence[SourceName]:
-    """Return the sources that a query is asked of by default."""
-    if item is not None:
-        return ("semantic", "collaborative")
-    return SOURCES if user is not None else ("semantic",)
 
 
 def _column(kind: str, name: str, known: Sequence[str]) -> int:

@@ -2,7 +2,7 @@
 
 `router` mounts beside other routers in one process; `create_app` is the service on its own. Neither a user we don't
 know nor an online store that can't be reached is an error: the answer falls back, says so in `degraded`, and the
-fallback is counted.
+fallback is counted. A user asked about where the release has none, as its workspace has no events, is one (409).
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from infra.web import ReadyState, entering
 from infra.web import create_app as create_web_app
 from retrieval.contract import MAX_CANDIDATES, CandidatesRequest, CandidatesResponse, Degraded
 from retrieval.engine import Retriever
+from retrieval.parts import MissingPartError, missing_part
 from retrieval.warmup import answer
 
 log = structlog.get_logger(__name__)
@@ -45,7 +46,7 @@ class RequestTooWideError(InvalidInputError):
 
 def candidates(
     loaded: Loaded[Retriever],
-    features: OnlineFeatures,
+    features: OnlineFeatures | None,
     request: CandidatesRequest,
     settings: Settings,
     metrics: Metrics,
@@ -53,6 +54,7 @@ def candidates(
     """Answer one request from one release.
 
     Raises:
+        MissingPartError: a user, or a source that reads events, of a release without them.
         RequestTooWideError: k or the list of exclusions is above `settings.max_batch`.
         FilterError: the filter is not one.
         UnknownItemError: the release does not hold `item_id`.
@@ -60,9 +62,12 @@ def candidates(
     widest = max(request.k, len(request.exclude))
     if widest > settings.max_batch:
         raise RequestTooWideError(f"expected k and exclude of at most {settings.max_batch}, found {widest}")
+    _check_parts(loaded, request)
     degraded: list[Degraded] = []
     user = None
     if request.user_id is not None:
+        if features is None:
+            raise MissingPartError("user_id: expected online features, found a service of a workspace without events")
         with metrics.timed("user_features"):
             user = read_user(features, request.user_id, degraded)
     with metrics.timed("candidates"):
@@ -70,6 +75,13 @@ def candidates(
     degraded += fallbacks
     metrics.count_degraded(degraded)
     return CandidatesResponse.model_construct(release=loaded.release_id, candidates=found, degraded=degraded)
+
+
+def _check_parts(loaded: Loaded[Retriever], request: CandidatesRequest) -> None:
+    retriever = loaded.value
+    lacked = [name for name in request.sources or () if name not in retriever.sources]
+    if lacked or (request.user_id is not None and "users" not in retriever.parts):
+        raise missing_part(loaded.release_id, "users", retriever.parts)
 
 
 def read_user(features: OnlineFeatures, user_id: str, degraded: list[Degraded]) -> UserFeatures:
@@ -83,26 +95,26 @@ def read_user(features: OnlineFeatures, user_id: str, degraded: list[Degraded]) 
 
 
 def router(
-    current: Callable[[], Loaded[Retriever]], features: OnlineFeatures, settings: Settings, metrics: Metrics
+    current: Callable[[], Loaded[Retriever]], features: OnlineFeatures | None, settings: Settings, metrics: Metrics
 ) -> APIRouter:
     """Return the routes of retrieval.
 
     Args:
         current: the release in service, asked once a request so that one answer comes from one release.
-        features: users' online features.
+        features: users' online features; None where a workspace has no events.
         settings: limits.
         metrics: counts fallbacks and times parts.
     """
     routes = APIRouter(tags=["retrieval"])
 
     # Plain functions run in worker threads: FAISS and numpy let go of the interpreter, and health stays responsive.
-    @routes.post("/v1/candidates", response_model=CandidatesResponse)
+    @routes.post("/v1/candidates", response_model=CandidatesResponse, responses=problem_responses(409))
     def post_candidates(request: CandidatesRequest) -> Response:
         """Return candidates for a user, a text or an item, best first."""
         return _json(candidates(current(), features, request, settings, metrics))
 
     # ":path", since an item id may hold a slash.
-    @routes.get("/v1/similar/{item_id:path}", response_model=CandidatesResponse, responses=problem_responses(404))
+    @routes.get("/v1/similar/{item_id:path}", response_model=CandidatesResponse, responses=problem_responses(404, 409))
     def get_similar(item_id: str, k: Annotated[int, Query(ge=1, le=MAX_CANDIDATES)] = 100) -> Response:
         """Return items like one item, itself left out."""
         request = CandidatesRequest(item_id=item_id, k=k)
@@ -112,13 +124,13 @@ def router(
 
 
 def create_app(
-    watcher: ReleaseWatcher[Retriever], features: OnlineFeatures, settings: Settings, metrics: Metrics
+    watcher: ReleaseWatcher[Retriever], features: OnlineFeatures | None, settings: Settings, metrics: Metrics
 ) -> FastAPI:
     """Return the service on its own; it follows the release pointer as long as it runs.
 
     Args:
         watcher: loads releases, best by `retrieval.warmup.load_ready`.
-        features: users' online features.
+        features: users' online features; None where a workspace has no events.
         settings: keys and limits.
         metrics: what `/metrics` renders.
     """
@@ -146,7 +158,9 @@ def ready_state(watcher: ReleaseWatcher[Retriever]) -> ReadyState:
 
 
 def items_age_s(retriever: Retriever) -> float:
-    """Return the seconds since the time that the item snapshot's statistics count back from."""
+    """Return the seconds since the time that the item snapshot's statistics count back from; NaN where it has none."""
+    if "users" not in retriever.parts:
+        return math.nan
     return (datetime.now(UTC) - retriever.snapshot.as_of).total_seconds()
 
 

@@ -19,7 +19,8 @@ from features.schema import CATEGORY_STATS, HISTORY_STATS, Float32, UserFeatures
 from infra.errors import PolyrankError
 from retrieval.contract import Candidate, CandidatesRequest, Degraded
 from retrieval.engine import Retriever
-from retrieval.layout import WARMUP
+from retrieval.layout import SNAPSHOT, WARMUP
+from retrieval.parts import missing_part
 from retrieval.sources import source_names
 
 log = structlog.get_logger(__name__)
@@ -159,16 +160,28 @@ def load_ready(release: Path) -> Retriever:
     """Load a release and replay its warm-up: the loader for a `ReleaseWatcher`.
 
     Raises:
+        MissingPartError: the release has no items.
         WarmupError: an answer is not the golden one.
     """
+    if not (release / SNAPSHOT).exists():
+        raise missing_part(release.name, "items", ["encoder"])
     retriever = Retriever.load(release)
+    check(retriever, release)
+    return retriever
+
+
+def check(retriever: Retriever, release: Path) -> None:
+    """Replay the retrieval part of a release's `warmup.json`.
+
+    Raises:
+        WarmupError: an answer is not the golden one.
+    """
     path = release / WARMUP
     cases = Warmup.model_validate_json(path.read_bytes()).retrieval if path.exists() else []
     mismatches = replay(retriever, cases)
     if mismatches:
         raise WarmupError(f"{release}: {len(mismatches)} of {len(cases)} answers differ; {mismatches[0]}")
     log.info("warmup_passed", release=release.name, requests=len(cases))
-    return retriever
 
 
 def _listed(values: Float32) -> list[list[float | None]]:

@@ -14,7 +14,8 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
 from features.schema import ITEM, TIMESTAMP, Int32
-from features.tables import Tables, eligible_items, encode, read_tables
+from features.splits import UNDATED
+from features.tables import EVENTS_TABLE, TEXTS_TABLE, Tables, eligible_items, encode, read_tables
 from features.tasks import SeenSpace, TaskSpec
 from features.texts import TextConfig, item_mentions, item_texts, item_titles
 from features.transforms import FeatureConfig, category_codes
@@ -26,7 +27,7 @@ class EligibleConfig(BaseModel):
     """Which items may be recommended as of a time.
 
     Attributes:
-        min_users: fewest distinct users who bought the item before it.
+        min_users: fewest distinct users who bought the item before it; without events nobody is counted.
         kinds: values of the items' `kind` column; None takes every item.
     """
 
@@ -38,10 +39,10 @@ class EligibleConfig(BaseModel):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Data:
-    """The catalogue, and the events before a time.
+    """The catalogue, and the events and texts before a time; no text of split `test` is in it.
 
     Attributes:
-        tables: the catalogue; its events are those before the time.
+        tables: the catalogue; its events and texts are those before the time.
         events: the same events, encoded.
         features: names of events and columns.
         texts: templates.
@@ -64,8 +65,8 @@ class Data:
         texts: TextConfig,
         eligibility: EligibleConfig,
     ) -> Self:
-        """Read tables from `folder`; events at or after `before` (aware; None keeps all) are dropped at once."""
-        tables = read_tables(folder)
+        """Read tables from `folder`; what is at or after `before` (aware; None keeps all) is dropped at once."""
+        tables = read_tables(folder).without_test()
         if before is not None:
             tables = tables.before(before)
         return cls(tables=tables, events=encode(tables), features=features, texts=texts, eligibility=eligibility)
@@ -107,7 +108,7 @@ class Data:
             self.events,
             cut=cut,
             event=self.features.purchase_event,
-            min_users=self.eligibility.min_users,
+            min_users=self.eligibility.min_users if self.n_users else None,
             kinds=self.eligibility.kinds,
         )
 
@@ -120,7 +121,14 @@ def only_eligible(task: TaskSpec, found: pl.DataFrame, eligible: Mask) -> pl.Dat
 
 
 def end_of_data(folder: Path) -> datetime:
-    """Return the time just after the latest stored event: where a flow without `--as-of` stands."""
-    latest = pl.scan_parquet(folder / "events.parquet").select(pl.col(TIMESTAMP).max()).collect().item()
-    assert isinstance(latest, datetime)
-    return latest.astimezone(UTC) + timedelta(microseconds=1)
+    """Return where a flow without `--as-of` stands: just after the latest event, or text where there are no events.
+
+    Where texts have no time either, it is `UNDATED`.
+    """
+    for name in (EVENTS_TABLE, TEXTS_TABLE):
+        table = pl.scan_parquet(folder / f"{name}.parquet")
+        if TIMESTAMP in table.collect_schema():
+            latest = table.select(pl.col(TIMESTAMP).max()).collect().item()
+            if isinstance(latest, datetime):
+                return latest.astimezone(UTC) + timedelta(microseconds=1)
+    return UNDATED

@@ -39,7 +39,7 @@ def fingerprint(config: SourceConfig, base: Path) -> str:
     texts = "" if config.texts is None else _table_mark(config.texts, base)
     if isinstance(config, TablesConfig):
         events = config.events if isinstance(config.events, tuple) else (config.events,)
-        tables = (config.items, *((config.users,) if config.users else ()), *events)
+        tables = (table for table in (config.items, config.users, *events) if table is not None)
         return " ".join([*(_table_mark(table, base) for table in tables), texts])
     if config.path is None:
         return f"{_PACKAGE} {version(_PACKAGE)} {texts}"

@@ -38,6 +38,7 @@ from features.transforms import FeatureConfig, FeatureFrames, compute
 from ranking.fit import RankingConfig, fit_ranking
 from ranking.gbdt import GbdtConfig
 from ranking.models import RankingModels
+from ranking.predictor import Predictor
 from ranking.ranker import Ranker
 from ranking.rows import CutData, CutRows, build_rows
 from ranking.signals import CutSource, HeadSides, SignalSchema
@@ -313,6 +314,11 @@ def text_encoder() -> WordVectors:
 
 
 @pytest.fixture(scope="session")
-def reading_ranker(release: Path, text_encoder: WordVectors) -> Ranker:
+def predictor(release: Path, ranker: Ranker) -> Predictor:
+    return Predictor.load(release, ranker.retriever, ranker)
+
+
+@pytest.fixture(scope="session")
+def reading_predictor(release: Path, ranker: Ranker, text_encoder: WordVectors) -> Predictor:
     """The same release with a text encoder."""
-    return Ranker.load(release, Retriever.load(release, load_encoder=lambda: text_encoder))
+    return Predictor.load(release, Retriever.load(release, load_encoder=lambda: text_encoder), ranker)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,43 +12,40 @@ from features.schema import UserFeatures
 from features.tasks import TaskSpec
 from ranking.contract import ClassPrediction, Prediction, PredictResponse, TaskAnswer
 from ranking.predictions import TaskUnavailableError, by_row, of_items, of_texts, of_users, wanted_tasks
+from ranking.predictor import Predictor
 from ranking.ranker import Ranker
 from ranking.rows import CutData
 from retrieval.encoder.head_runtime import Heads
 from retrieval.encoder.layout import TaskEntry
-from retrieval.engine import EncoderUnavailableError, Retriever
+from retrieval.lazy_encoder import EncoderUnavailableError, LazyEncoder
 
 TEXTS = ["where is my order", "hello"]
 
 
-def test_tasks_by_row(ranker: Ranker) -> None:
+def test_tasks_by_row(predictor: Predictor) -> None:
     """Tags and answers to texts are no prediction of a row; what is blended stands among the heads."""
-    assert ranker.row_tasks("user") == ("churn", "spend", "club")
-    assert ranker.row_tasks("item") == ("demand",)
-    assert ranker.row_tasks("text") == ("topic", "urgent")
-    assert ranker.user_tasks == ("churn",)
+    assert predictor.row_tasks("user") == ("churn", "spend", "club")
+    assert predictor.row_tasks("item") == ("demand",)
+    assert predictor.row_tasks("text") == ("topic", "urgent")
+    assert predictor.user_tasks == ("churn",)
 
 
-def test_a_head_of_a_task_that_the_release_no_longer_declares_is_not_served(ranker: Ranker) -> None:
-    fewer = Ranker(
-        ranker.models, ranker.retriever, [task for task in ranker.tasks if task.name != "topic"], ranker.heads
-    )
+def test_a_head_of_a_task_that_the_release_no_longer_declares_is_not_served(predictor: Predictor) -> None:
+    fewer = replace(predictor, tasks=tuple(task for task in predictor.tasks if task.name != "topic"))
     assert fewer.row_tasks("text") == ("urgent",)
 
 
-def test_wanted_tasks_name_what_there_is(ranker: Ranker) -> None:
-    assert wanted_tasks(ranker, "r", "text", None) == ("topic", "urgent")
-    assert wanted_tasks(ranker, "r", "text", ["urgent"]) == ("urgent",)
+def test_wanted_tasks_name_what_there_is(predictor: Predictor) -> None:
+    assert wanted_tasks(predictor, "r", "text", None) == ("topic", "urgent")
+    assert wanted_tasks(predictor, "r", "text", ["urgent"]) == ("urgent",)
     with pytest.raises(TaskUnavailableError, match=r"release r: unknown text task 'topics'; did you mean 'topic'"):
-        wanted_tasks(ranker, "r", "text", ["topics"])
+        wanted_tasks(predictor, "r", "text", ["topics"])
     with pytest.raises(TaskUnavailableError, match=r"unknown text task 'slots' .*\(known: topic, urgent\)"):
-        wanted_tasks(ranker, "r", "text", ["topic", "slots"])
+        wanted_tasks(predictor, "r", "text", ["topic", "slots"])
 
 
-def test_no_task_at_all_names_those_of_other_rows(ranker: Ranker) -> None:
-    without = Ranker(
-        ranker.models, ranker.retriever, [task for task in ranker.tasks if task.on != "item"], ranker.heads
-    )
+def test_no_task_at_all_names_those_of_other_rows(predictor: Predictor) -> None:
+    without = replace(predictor, tasks=tuple(task for task in predictor.tasks if task.on != "item"))
     expected = (
         r"no task on items to predict: found churn, spend, club on users \(user_ids\); none on items \(item_ids\); "
         r"topic, urgent on texts \(texts\); purchase, repurchase, coupon_response on pairs"
@@ -57,15 +54,15 @@ def test_no_task_at_all_names_those_of_other_rows(ranker: Ranker) -> None:
         wanted_tasks(without, "r", "item", None)
 
 
-def test_texts_take_one_pass_whatever_the_tasks(reading_ranker: Ranker, text_encoder: Any) -> None:
+def test_texts_take_one_pass_whatever_the_tasks(reading_predictor: Predictor, text_encoder: Any) -> None:
     before = text_encoder.passes
-    found = of_texts(reading_ranker, TEXTS, ["topic", "urgent"])
+    found = of_texts(reading_predictor, TEXTS, ["topic", "urgent"])
     assert text_encoder.passes == before + 1
     vectors = text_encoder.encode(TEXTS, "text")
-    assert reading_ranker.heads is not None
-    assert found["urgent"] == reading_ranker.heads.row_predictions("urgent", vectors).tolist()
-    topic = reading_ranker.heads.row_predictions("topic", vectors)
-    names = reading_ranker.heads.tasks["topic"].classes
+    assert reading_predictor.heads is not None
+    assert found["urgent"] == reading_predictor.heads.row_predictions("urgent", vectors).tolist()
+    topic = reading_predictor.heads.row_predictions("topic", vectors)
+    names = reading_predictor.heads.tasks["topic"].classes
     for answer, row in zip(found["topic"], topic, strict=True):
         assert isinstance(answer, ClassPrediction)
         assert answer.label == names[int(row.argmax())]
@@ -95,13 +92,14 @@ class Axes:
         return np.array([[1, 0] if text == "x" else [0, 1] for text in texts], np.float32)
 
 
-def test_answers_by_hand(ranker: Ranker, release: Path) -> None:
+def test_answers_by_hand() -> None:
     column = {"type": "column", "column": "c"}
-    tasks = [
+    tasks = tuple(
         TaskSpec.model_validate({"name": name, "kind": kind, "on": "text", "label": column})
         for name, kind in (("class", "multiclass"), ("tone", "regression"))
-    ]
-    reading = Ranker(ranker.models, Retriever.load(release, load_encoder=Axes), tasks, heads_by_hand())
+    )
+    # Texts need no items, users or ranking.
+    reading = Predictor(tasks=tasks, heads=heads_by_hand(), texts=LazyEncoder(Axes))
     found = of_texts(reading, ["x", "y"], wanted_tasks(reading, "r", "text", None))
     for answer, label, other in zip(found["class"], "ab", "ba", strict=True):
         assert isinstance(answer, ClassPrediction)
@@ -113,35 +111,36 @@ def test_answers_by_hand(ranker: Ranker, release: Path) -> None:
     assert found["tone"] == [4, 0]
 
 
-def test_without_an_encoder_texts_are_unavailable(ranker: Ranker) -> None:
+def test_without_an_encoder_texts_are_unavailable(predictor: Predictor) -> None:
     with pytest.raises(EncoderUnavailableError, match="expected a text encoder"):
-        of_texts(ranker, TEXTS, ["topic"])
+        of_texts(predictor, TEXTS, ["topic"])
 
 
-def test_items_are_answered_where_the_task_applies(ranker: Ranker) -> None:
+def test_items_are_answered_where_the_task_applies(predictor: Predictor) -> None:
     """Position 3 is a product, 95 a coupon, which demand is not about; -1 is no item of the release."""
-    found = of_items(ranker, np.array([3, 95, -1], np.int32), ["demand"])["demand"]
-    assert ranker.heads is not None
-    expected = ranker.heads.row_predictions("demand", ranker.retriever.item_vectors[[3]])
+    retriever = predictor.retriever
+    assert retriever is not None
+    found = of_items(predictor, np.array([3, 95, -1], np.int32), ["demand"])["demand"]
+    assert predictor.heads is not None
+    expected = predictor.heads.row_predictions("demand", retriever.item_vectors[[3]])
     assert found == [pytest.approx(float(expected[0])), None, None]
 
 
-def test_users_by_blend_and_by_head(ranker: Ranker, cut_data: CutData) -> None:
+def test_users_by_blend_and_by_head(predictor: Predictor, ranker: Ranker, cut_data: CutData) -> None:
     users = [*cut_data.users[:2], UserFeatures.unknown("nobody")]
-    found = of_users(ranker, users, ["churn", "spend", "club"])
+    found = of_users(predictor, users, ["churn", "spend", "club"])
     assert found["churn"][:2] == ranker.predict_users(users)["churn"][:2].tolist()
-    assert ranker.heads is not None
-    vectors = np.stack(
-        [ranker.retriever.user_vectors[ranker.retriever.user_ids.index(user.user_id)] for user in users[:2]]
-    )
-    assert found["spend"][:2] == pytest.approx(ranker.heads.row_logits("spend", vectors).tolist(), rel=1e-5)
-    club = 1 / (1 + np.exp(-ranker.heads.row_logits("club", vectors)))
+    assert predictor.heads is not None
+    retriever = ranker.retriever
+    vectors = np.stack([retriever.user_vectors[retriever.user_ids.index(user.user_id)] for user in users[:2]])
+    assert found["spend"][:2] == pytest.approx(predictor.heads.row_logits("spend", vectors).tolist(), rel=1e-5)
+    club = 1 / (1 + np.exp(-predictor.heads.row_logits("club", vectors)))
     assert found["club"][:2] == pytest.approx(club.tolist(), rel=1e-5)
     assert [column[2] for column in found.values()] == [None, None, None]
 
 
-def test_users_without_vectors_have_no_answer_of_a_head(ranker: Ranker) -> None:
-    assert of_users(ranker, [UserFeatures.unknown("nobody")], ["spend"]) == {"spend": [None]}
+def test_users_without_vectors_have_no_answer_of_a_head(predictor: Predictor) -> None:
+    assert of_users(predictor, [UserFeatures.unknown("nobody")], ["spend"]) == {"spend": [None]}
 
 
 def test_a_row_lists_the_tasks_that_answer() -> None:
@@ -158,3 +157,16 @@ def test_answers_keep_their_type_over_json() -> None:
     both = {"topic": ClassPrediction(label="a", probability=0.75, probabilities={"a": 0.75, "b": 0.25}), "tone": -1.5}
     sent = PredictResponse(release="r", predictions=[Prediction(id="1", tasks=both)])
     assert PredictResponse.model_validate_json(sent.model_dump_json()) == sent
+
+
+def test_without_items_and_users_texts_alone_are_predicted(predictor: Predictor) -> None:
+    texts = tuple(task for task in predictor.tasks if task.on == "text")
+    alone = replace(predictor, tasks=texts, retriever=None, ranker=None)
+    assert alone.row_tasks("text") == ("topic", "urgent")
+    assert alone.blended([UserFeatures.unknown("nobody")], ["churn"]) == {}
+    expected = (
+        r"no task on users to predict: found none on users \(user_ids\); none on items \(item_ids\); "
+        r"topic, urgent on texts \(texts\); none on pairs"
+    )
+    with pytest.raises(TaskUnavailableError, match=expected):
+        wanted_tasks(alone, "r", "user", None)

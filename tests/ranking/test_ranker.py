@@ -9,11 +9,13 @@ import pytest
 
 from features.schema import UserFeatures
 from ranking import warmup
+from ranking.answers import load_release
+from ranking.contract import ClassPrediction
 from ranking.objective import ObjectiveError
+from ranking.predictor import Predictor
 from ranking.ranker import Ranker
 from ranking.rerank import RerankConfig
 from ranking.rows import CutData, CutRows
-from retrieval.engine import Retriever
 from retrieval.warmup import WarmupError
 
 
@@ -122,17 +124,42 @@ def test_users_are_predicted(ranker: Ranker, cut_data: CutData) -> None:
     assert np.isnan(found["churn"][3])
 
 
-def test_warmup_replays(release: Path, ranker: Ranker) -> None:
-    warmup.check(ranker, release)
+def test_warmup_replays(release: Path, predictor: Predictor) -> None:
+    warmup.check(predictor, release)
 
 
-def test_other_scores_are_refused(release: Path, ranker: Ranker, tmp_path: Path) -> None:
+def test_other_scores_are_refused(release: Path, predictor: Predictor, tmp_path: Path) -> None:
     body = json.loads((release / "warmup.json").read_text())
     # ten of the hundred are coupons, which the default objective scores 0
     body["ranking"][1]["scores"] = [score * 1.5 for score in body["ranking"][1]["scores"]]
     (tmp_path / "warmup.json").write_text(json.dumps(body))
-    with pytest.raises(WarmupError, match="1 of 2 answers differ; warm-up ranking 1: 90 of 100 scores differ"):
-        warmup.check(ranker, tmp_path)
+    with pytest.raises(WarmupError, match="1 differ of the answers to 2 requests; warm-up ranking 1: 90 of 100 scores"):
+        warmup.check(predictor, tmp_path)
+
+
+def test_golden_predictions_of_texts_replay_and_others_are_refused(
+    reading_predictor: Predictor, tmp_path: Path
+) -> None:
+    cases = warmup.record_texts(reading_predictor, ["where is my order", "hello"])
+    assert [set(case.tasks) for case in cases] == [{"topic", "urgent"}] * 2
+    assert warmup.replay_texts(reading_predictor, cases) == []
+    first = cases[0]
+    urgent, topic = first.tasks["urgent"], first.tasks["topic"]
+    assert isinstance(urgent, float)
+    assert isinstance(topic, ClassPrediction)
+    # Rounding passes, another number doesn't, and nor does another class with the golden one's probability.
+    near = first.model_copy(update={"tasks": {**first.tasks, "urgent": urgent + 0.01}})
+    assert warmup.replay_texts(reading_predictor, [near]) == []
+    other = topic.model_copy(update={"label": "another"})
+    wrong = [
+        first.model_copy(update={"tasks": {**first.tasks, "urgent": 1 - urgent + 0.3}}),
+        first.model_copy(update={"tasks": {**first.tasks, "topic": other}}),
+    ]
+    for case in wrong:
+        assert len(warmup.replay_texts(reading_predictor, [case])) == 1
+    warmup.write(tmp_path, [], [], wrong[1:])
+    with pytest.raises(WarmupError, match="1 differ of the answers to 1 requests; warm-up text 0, task topic"):
+        warmup.check(reading_predictor, tmp_path)
 
 
 def test_an_encoder_of_another_release_is_caught(release: Path, tmp_path: Path) -> None:
@@ -142,4 +169,4 @@ def test_an_encoder_of_another_release_is_caught(release: Path, tmp_path: Path) 
     vectors = np.load(mixed / "vectors/users.npy")
     np.save(mixed / "vectors/users.npy", vectors[::-1])
     with pytest.raises(WarmupError):
-        warmup.check(Ranker.load(mixed, Retriever.load(mixed)), mixed)
+        load_release(mixed)

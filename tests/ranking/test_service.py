@@ -35,7 +35,7 @@ from ranking.client import AsyncRankingClient, RankingClient
 from ranking.contract import ClassPrediction
 from ranking.rerank import RerankConfig
 from ranking.service import Parts, create_app, create_combined_app
-from retrieval.engine import TextEncoderLike
+from retrieval.lazy_encoder import TextEncoderLike
 
 CUT = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(days=140)
 
@@ -81,7 +81,7 @@ def load_with(encoder: TextEncoderLike) -> Callable[[Path], LoadedRelease]:
 
     def load(release: Path) -> LoadedRelease:
         loaded = load_release(release)
-        loaded.retriever.load_encoder = lambda: encoder
+        loaded.predictor.texts.load = lambda: encoder
         return loaded
 
     return load

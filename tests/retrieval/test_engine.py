@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 
 from features.schema import UserFeatures
 from retrieval import layout
-from retrieval.engine import EncoderUnavailableError, ReleasePartError, RetrievalConfig, Retriever
+from retrieval.engine import ReleasePartError, RetrievalConfig, Retriever
 from retrieval.filters import FilterError
+from retrieval.lazy_encoder import EncoderUnavailableError
 from retrieval.snapshot import UnknownItemError
-from retrieval.sources import SOURCES, Source, SourceQuota
+from retrieval.sources import SOURCES, Source, SourceQuota, source_names
 
 Features = Callable[..., UserFeatures]
 
@@ -152,7 +153,7 @@ def test_text_without_an_encoder_falls_back(release: Path, features: Features) -
     bare = Retriever.load(release)
     assert bare.heads is None
     with pytest.raises(EncoderUnavailableError):
-        bare.encode("DELI")
+        bare.texts.encode(["DELI"])
     found = bare.candidates(None, 10, text="DELI")
     assert found.degraded == ("encoder_unavailable",)
     assert (found.candidates.sources == Source.TRENDING).all()
@@ -213,3 +214,32 @@ def test_parts_of_other_sizes_are_refused(release: Path, tmp_path: Path) -> None
     shutil.copy(release / layout.USER_VECTORS, copy / layout.USER_VECTORS)
     with pytest.raises(ReleasePartError, match="unknown history statistic 'decayed_9'; did you mean 'decayed_90'"):
         Retriever.load(copy)
+
+
+@pytest.fixture
+def shopless(retriever: Retriever, release: Path, tmp_path: Path) -> Retriever:
+    """Only what items and texts make of a release: nobody is in it."""
+    copy = tmp_path / "shopless"
+    for name in (layout.ITEM_VECTORS, layout.SNAPSHOT, f"{layout.INDEX_DIR}/{layout.INDEX_META}"):
+        (copy / name).parent.mkdir(parents=True, exist_ok=True)
+    for path in (release / layout.ITEM_VECTORS, release / layout.SNAPSHOT, *(release / layout.INDEX_DIR).iterdir()):
+        shutil.copy(path, copy / path.relative_to(release))
+    return Retriever.load(copy, load_encoder=retriever.texts.load)
+
+
+def test_without_events_texts_and_items_find_by_meaning_alone(retriever: Retriever, shopless: Retriever) -> None:
+    assert (retriever.parts, shopless.parts) == (("encoder", "items", "users"), ("encoder", "items"))
+    found = shopless.candidates(None, 10, text="DELI")
+    assert len(found.candidates) == 10
+    np.testing.assert_array_equal(found.candidates.items, retriever.candidates(None, 10, text="DELI").candidates.items)
+    similar = shopless.similar("item-4", 5).candidates
+    assert {name for bits in similar.sources.tolist() for name in source_names(bits)} == {"semantic"}
+    assert shopless.position("item-4") not in similar.items
+
+
+def test_without_events_nothing_trends(shopless: Retriever) -> None:
+    """Where the text can't be encoded, a release that has seen no user has nothing to fall back on."""
+    shopless.texts.load = None
+    found = shopless.candidates(None, 10, text="DELI")
+    assert len(found.candidates) == 0
+    assert found.degraded == ("encoder_unavailable",)
