@@ -27,7 +27,7 @@ def banking(data: Path, sample: pl.DataFrame) -> pl.DataFrame:
 def clinc(data: Path, sample: pl.DataFrame) -> pl.DataFrame:
     rows = pl.read_parquet(data / "clinc150" / "clinc150.parquet")
     chosen = rows.filter(pl.col("intent").is_in(sample["intent"].unique().implode()))
-    counts = {"train": 6, "val": 2, "test": 2, "oos_train": 10, "oos_val": 10, "oos_test": 10}
+    counts = {"train": 6, "val": 2, "test": 2, "oos_train": 60, "oos_val": 20, "oos_test": 20}
     return first_rows(chosen, "intent", counts)
 
 

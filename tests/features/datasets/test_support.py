@@ -115,17 +115,17 @@ def test_the_sample_needs_no_folder() -> None:
     tables, report = load(SupportConfig(), Path(), NOW)
     assert report.dropped == 0
     texts = tables.texts
-    # 12 intents of 20 + 5; 12 of 6 + 2 + 2 and 3 x 10 out of scope; 30 answers of 97 questions: ATTRIBUTION.md.
+    # 12 intents of 20 + 5; 12 of 6 + 2 + 2 and 60 + 20 + 20 out of scope; 30 answers of 97 questions: ATTRIBUTION.md.
     assert sum(parts(texts, "banking77").values()) == 300
     assert parts(texts, "banking77")[TEST] == 60
     assert texts["banking_intent"].drop_nulls().value_counts()["count"].to_list() == [25] * 12
-    assert parts(texts, "clinc150") == {"train": 82, "validation": 34, "test": 34}
+    assert parts(texts, "clinc150") == {"train": 132, "validation": 44, "test": 44}
     assert texts.filter(in_scope=0)[SPLIT].value_counts().sort(SPLIT).rows() == [
-        ("test", 10),
-        ("train", 10),
-        ("validation", 10),
+        ("test", 20),
+        ("train", 60),
+        ("validation", 20),
     ]
-    assert texts.filter(in_scope=0).select("clinc_intent", "domain").null_count().row(0) == (30, 30)
+    assert texts.filter(in_scope=0).select("clinc_intent", "domain").null_count().row(0) == (100, 100)
     assert texts["clinc_intent"].drop_nulls().n_unique() == 12
     assert tables.items.height == 30
     assert sum(parts(texts, "help_desk").values()) == 97
