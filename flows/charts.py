@@ -7,7 +7,7 @@ the page's CSS variables. Text stays text, in the page's font. Figures are drawn
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import cycle
 from typing import Any, Final, Literal
@@ -17,7 +17,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import LogLocator, StrMethodFormatter
 
-from flows.report import Curve, Figure, RankingTable, StageRecord, TaskScores, TrainingRun
+from flows.report import (
+    Curve,
+    Figure,
+    RankingTable,
+    ReliabilityBin,
+    StageRecord,
+    TaskScores,
+    TextScores,
+    TrainingRun,
+)
 
 # Stand-in colour -> CSS variable of templates/report.html. Odd values, so that nothing else in the SVG equals one.
 INK: Final = "#010203"
@@ -59,20 +68,30 @@ def ranking_bars(table: RankingTable) -> str:
 
 
 def reliability(scores: Sequence[TaskScores]) -> str:
-    """Return one task's reliability curves, predicted against observed, one line per scorer.
+    """Return one task's reliability curves, one line per scorer."""
+    return _reliability(scores[0].task, {row.scorer: row.reliability for row in scores})
+
+
+def text_reliability(scores: TextScores) -> str:
+    """Return the reliability curve of a task on texts."""
+    return _reliability(scores.task, {"encoder head": scores.reliability})
+
+
+def _reliability(task: str, curves: Mapping[str, Sequence[ReliabilityBin]]) -> str:
+    """Return reliability curves by scorer, predicted against observed.
 
     Both axes are logarithmic when the positives are rare: on a linear scale every bin of a 1% task sits in the corner.
     """
     with chart(height=3.8) as (canvas, axes):
-        points = [(bin_.predicted, bin_.observed) for row in scores for bin_ in row.reliability]
+        points = [(bin_.predicted, bin_.observed) for curve in curves.values() for bin_ in curve]
         positive = [value for pair in points for value in pair if value > 0]
         rare = bool(positive) and sorted(value for value, _ in points)[len(points) // 2] < 0.05
         low, high = (min(positive) * 0.7, min(1.0, max(positive) * 1.4)) if rare else (0.0, _ceiling(positive))
         axes.plot([low, high], [low, high], color=MUTED, linewidth=1, linestyle=(0, (4, 4)), label="calibrated")
-        for colour, row in zip(cycle(SERIES), scores, strict=False):
-            bins = [bin_ for bin_ in row.reliability if not rare or min(bin_.predicted, bin_.observed) > 0]
+        for colour, (scorer, curve) in zip(cycle(SERIES), curves.items(), strict=False):
+            bins = [bin_ for bin_ in curve if not rare or min(bin_.predicted, bin_.observed) > 0]
             predicted, observed = [bin_.predicted for bin_ in bins], [bin_.observed for bin_ in bins]
-            axes.plot(predicted, observed, color=colour, linewidth=1.8, marker="o", markersize=4, label=row.scorer)
+            axes.plot(predicted, observed, color=colour, linewidth=1.8, marker="o", markersize=4, label=scorer)
         if rare:
             axes.set(xscale="log", yscale="log")
             for axis in (axes.xaxis, axes.yaxis):
@@ -82,7 +101,7 @@ def reliability(scores: Sequence[TaskScores]) -> str:
         axes.minorticks_off()
         _plain(axes, "both")
         axes.legend(loc="upper left", fontsize=10)
-    return svg(canvas, f"Reliability of {scores[0].task}")
+    return svg(canvas, f"Reliability of {task}")
 
 
 def training_curves(run: TrainingRun) -> str:

@@ -1,4 +1,4 @@
-"""Evaluation: a release against the window after its as-of time, as a report."""
+"""Evaluation: a release against the window after its as-of time and texts that trained nothing, as a report."""
 
 from __future__ import annotations
 
@@ -12,27 +12,37 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
 from features.schema import EVENT, TIMESTAMP
-from flows.build import CANDIDATES, Build, load_data
+from features.tables import TEST, read_tables
+from flows.build import CANDIDATES, Build
+from flows.current_tables import load_data
 from flows.page import write
 from flows.publish import newest
 from flows.report import (
     DataSummary,
+    IndexRecall,
     NextCommand,
     Report,
     StageRecord,
+    TextScores,
     ValidationRow,
     Window,
 )
 from flows.stages import findings
+from flows.stages.column_tasks import labelled_parts
+from flows.stages.findings import index_recall
 from flows.stages.relatedness import read_relatedness
 from flows.stages.tables import read_validation
+from flows.stages.text_scores import HeldOutTexts, text_scores
 from flows.stages.train import read_training_run
 from flows.workspace import Workspace
 from infra.errors import InvalidInputError
 from infra.releases import ReleaseStore
 from infra.settings import Settings
+from ranking.answers import LoadedRelease
+from ranking.predictor import Predictor
+from ranking.ranker import Ranker
 from retrieval import layout
-from retrieval.snapshot import ItemSnapshot
+from retrieval.engine import Retriever
 
 _CAUTIONS: Final = {
     "complete_journey": "The package that carries this data calls it simulated and not meant for research: read the "
@@ -41,7 +51,7 @@ _CAUTIONS: Final = {
 
 
 class NothingHeldOutError(InvalidInputError):
-    """No event lies after the release's as-of time, so nothing can be measured."""
+    """No event lies after the release's as-of time, and no text beside its training, so nothing can be measured."""
 
     title = "Nothing held out"
 
@@ -69,26 +79,29 @@ def report_task(workspace: Workspace, release_id: str | None, as_of: datetime | 
 def evaluate_release(
     workspace: Workspace, release_id: str | None, as_of: datetime | None, stages: Sequence[StageRecord] = ()
 ) -> Report:
-    """Return the report of a release.
+    """Return the report of a release: of each part that it has, what can be measured.
 
     Raises:
-        NothingHeldOutError: no event lies after the release's as-of time.
+        NothingHeldOutError: neither events after the release's as-of time nor texts that trained nothing.
     """
     store = ReleaseStore(workspace.releases)
     chosen = release_id or store.current() or newest(workspace)
     manifest = store.manifest(chosen)
     assert manifest.as_of is not None
     cut, release = manifest.as_of, store.path(chosen)
-    build = Build.start(workspace, Settings(), cut)
-    data = load_data(workspace, build.tables, as_of)
-    held_out = data.events.filter(pl.col(TIMESTAMP) >= cut)
-    if held_out.is_empty():
+    build, loaded = Build.start(workspace, Settings(), cut), LoadedRelease.load(release)
+    stored = read_tables(build.tables)
+    held = HeldOutTexts.of(stored if as_of is None else stored.before(as_of), cut, loaded.predictor)
+    texts = () if held is None else _texts(build, loaded.predictor, held)
+    measured = _measured(build, release, loaded.ranker, as_of)
+    if measured is None and not texts:
         raise NothingHeldOutError(
-            f"release {chosen} is as of {cut.isoformat()}: expected events after it to measure on, found none"
-            + (f" before {as_of.isoformat()}" if as_of else "")
+            f"release {chosen} is as of {cut.isoformat()}: expected events, or labelled texts, after it "
+            f"{f'and before {as_of.isoformat()} ' if as_of else ''}or labelled texts of split {TEST}, to measure on, "
+            "found none"
         )
-    window = findings.Window(data=data, cut=cut, horizon=workspace.config.time.horizon, users=build.users(cut))
-    measured = findings.measure(release, window, CANDIDATES, workspace.config.audit)
+    shown = measured or findings.Findings()
+    windows = build.plan.windows() if build.features is not None else ()
     return Report(
         title=f"{workspace.config.name}: what the release is worth",
         workspace=workspace.config.name,
@@ -96,43 +109,75 @@ def evaluate_release(
         as_of=cut,
         created_at=datetime.now(UTC),
         note=_CAUTIONS.get(workspace.config.source.type, ""),
-        data=_summary(build, release),
-        rankings=measured.rankings,
-        tasks=measured.tasks,
-        ablation=measured.ablation,
-        audit=measured.audit,
-        examples=measured.examples,
-        time_plan=tuple(Window(role=window.role, cut=window.cut, end=window.end) for window in build.plan.windows()),
+        data=_summary(build, loaded.retriever),
+        rankings=shown.rankings,
+        tasks=shown.tasks,
+        texts=texts,
+        ablation=shown.ablation,
+        audit=shown.audit,
+        examples=shown.examples,
+        time_plan=tuple(Window(role=window.role, cut=window.cut, end=window.end) for window in windows),
         training=read_training_run(release / layout.ENCODER_DIR),
         relatedness=read_relatedness(release / layout.ENCODER_DIR),
-        index=measured.index,
+        index=_index(loaded.retriever, held),
         validation=_validation(build.tables),
         stages=tuple(stages),
-        next_commands=next_commands(workspace.folder, measured.examples[0].user_id if measured.examples else "1"),
+        next_commands=next_commands(workspace, shown.examples[0].user_id if shown.examples else None),
     )
 
 
-def next_commands(folder: Path, user_id: str) -> tuple[NextCommand, ...]:
-    """Return what to try after an evaluation."""
-    place = f"-w {folder}"
-    body = f'{{"user_id": "{user_id}", "k": 10}}'
-    ask = f"curl -s localhost:8080/v1/recommend -H 'content-type: application/json' -d '{body}'"
+def _measured(build: Build, release: Path, ranker: Ranker | None, as_of: datetime | None) -> findings.Findings | None:
+    """Return what the window after the release shows of its rankings; None where it ranks nothing, or nothing came."""
+    if ranker is None or build.features is None:
+        return None
+    data, config = load_data(build.workspace, build.tables, as_of), build.workspace.config
+    if data.events.filter(pl.col(TIMESTAMP) >= build.as_of).is_empty():
+        return None
+    users = build.features.users(build.as_of)
+    window = findings.Window(data=data, cut=build.as_of, horizon=config.time.horizon, users=users)
+    return findings.measure(release, ranker, window, CANDIDATES, config.audit)
+
+
+def _texts(build: Build, predictor: Predictor, held: HeldOutTexts) -> tuple[TextScores, ...]:
+    """Return the figures of the tasks on texts; training texts tell what a constant predictor would say."""
+    on_text = [task for task in build.tasks if task.on == "text"]
+    train, _ = labelled_parts(on_text, build.data.tables, build.plan)
+    return text_scores(predictor, held, train)
+
+
+def _index(retriever: Retriever | None, held: HeldOutTexts | None) -> tuple[IndexRecall, ...]:
+    if retriever is None:
+        return ()
+    found = index_recall(retriever, retriever.item_vectors[:0] if held is None else held.vectors)
+    return () if found is None else (found,)
+
+
+def next_commands(workspace: Workspace, user_id: str | None) -> tuple[NextCommand, ...]:
+    """Return what to try after an evaluation; `user_id` is somebody to recommend to, where that is served."""
+    place = f"-w {workspace.folder}"
+    path, body, purpose = "predict", '{"texts": ["hello"]}', "ask it what the tasks on texts say of one"
+    if user_id is not None:
+        path, body, purpose = "recommend", f'{{"user_id": "{user_id}", "k": 10}}', "ask it for ten items"
+    elif workspace.config.parts.items:
+        path, body, purpose = "candidates", '{"text": "hello", "k": 10}', "ask it for the ten items nearest to a text"
+    ask = f"curl -s localhost:8080/v1/{path} -H 'content-type: application/json' -d '{body}'"
     return (
         NextCommand(command=f"polyrank serve {place}", purpose="serve the release on http://localhost:8080"),
-        NextCommand(command=ask, purpose="ask it for ten items"),
+        NextCommand(command=ask, purpose=purpose),
         NextCommand(command=f"polyrank releases {place}", purpose="list the releases"),
         NextCommand(command=f"polyrank refresh model {place}", purpose="build a release of all data"),
         NextCommand(command=f"polyrank rollback {place}", purpose="go back to the release before"),
     )
 
 
-def _summary(build: Build, release: Path) -> DataSummary:
+def _summary(build: Build, retriever: Retriever | None) -> DataSummary:
     events = build.data.events
     span = events.select(pl.col(TIMESTAMP).min().alias("first"), pl.col(TIMESTAMP).max().alias("last"))
     return DataSummary(
         users=build.data.n_users,
         items=build.data.n_items,
-        eligible_items=int(ItemSnapshot.load(release / layout.SNAPSHOT).eligible.sum()),
+        texts=build.data.tables.texts.height,
+        eligible_items=None if retriever is None else int(retriever.snapshot.eligible.sum()),
         events=dict(events.group_by(EVENT).len().sort(EVENT).iter_rows()),
         first_event=span["first"][0],
         last_event=span["last"][0],

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import ClassVar, Final, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from flows.report import AuditMetric, GroupsOf, RankingTable, Report
+from features.tasks import TaskSpec
+from flows.report import AuditMetric, GroupsOf, RankingTable, Report, TextMetric
+from flows.report.texts import LOWER_IS_BETTER, METRICS
 from infra.errors import ConflictError, InvalidInputError, unknown_name
 
 # What is measured of the shipped order as a whole, and of which groups.
@@ -67,6 +69,8 @@ class GateConfig(BaseModel):
         better_than: scorers that it must be shown to be better than on the first item space.
         min_ndcg: least NDCG@k of the shipped order on the first item space.
         min_auc: task -> least AUC of its last scorer in the report, the blend.
+        texts: task on texts -> metric -> bound of its value on held-out texts: the least where more is better, the most
+            where less is (log loss, RMSE, MAE).
         min_index_recall: least recall of the index against exact search.
         max_gap: largest observed differences between groups, of those that `audit` compares.
     """
@@ -77,6 +81,7 @@ class GateConfig(BaseModel):
     better_than: tuple[str, ...] = ()
     min_ndcg: float | None = Field(default=None, ge=0, le=1)
     min_auc: dict[str, float] = Field(default_factory=dict)
+    texts: dict[str, dict[TextMetric, float]] = Field(default_factory=dict)
     min_index_recall: float | None = Field(default=None, ge=0, le=1)
     max_gap: tuple[MaxGap, ...] = ()
 
@@ -95,13 +100,16 @@ class GateConfig(BaseModel):
         if self.min_ndcg is not None:
             found.append(_ndcg(report, self.min_ndcg))
         found += [_auc(report, task, least) for task, least in self.min_auc.items()]
+        found += [
+            _text(report, task, metric, bound) for task, own in self.texts.items() for metric, bound in own.items()
+        ]
         if self.min_index_recall is not None:
             found.append(_recall(report, self.min_index_recall))
         found += [_gap(report, limit) for limit in self.max_gap]
         return [reason for reason in found if reason]
 
-    def check_names(self, users: Iterable[str], items: Iterable[str], tasks: Iterable[str]) -> None:
-        """Check that what the gaps are of is measured at all.
+    def check_names(self, users: Iterable[str], items: Iterable[str], tasks: Sequence[TaskSpec]) -> None:
+        """Check that what the gaps and the bounds of texts are of is measured at all.
 
         Args:
             users: columns of the users that are compared.
@@ -109,15 +117,29 @@ class GateConfig(BaseModel):
             tasks: of the workspace.
 
         Raises:
-            InvalidInputError: a gap names a column that is not compared, or no task.
+            InvalidInputError: a gap names a column that is not compared, or no task; a bound names no task on texts, or
+                a metric that its kind doesn't have.
         """
-        columns, known = {"user": tuple(users), "item": tuple(items)}, tuple(tasks)
+        self._check_texts(tasks)
+        columns, known = {"user": tuple(users), "item": tuple(items)}, tuple(task.name for task in tasks)
         for limit in self.max_gap:
             if limit.column not in columns[limit.on]:
                 where = f"gate.max_gap, column of audit.{limit.on}s"
                 raise InvalidInputError(f"{where}: {unknown_name('column', limit.column, columns[limit.on])}")
             if limit.task is not None and limit.task not in known:
                 raise InvalidInputError(f"gate.max_gap: {unknown_name('task', limit.task, known)}")
+
+    def _check_texts(self, tasks: Sequence[TaskSpec]) -> None:
+        kinds = {task.name: task.kind for task in tasks if task.on == "text" and task.kind in METRICS}
+        for task, bounds in self.texts.items():
+            if task not in kinds:
+                raise InvalidInputError(f"gate.texts: {unknown_name('task on texts', task, kinds)}")
+            # A calibration has a best value in the middle, which no bound tells.
+            known = [metric for metric in METRICS[kinds[task]] if metric != "calibration"]
+            for metric in bounds:
+                if metric not in known:
+                    where = f"gate.texts.{task}, of kind {kinds[task]}"
+                    raise InvalidInputError(f"{where}: {unknown_name('bounded metric', metric, known)}")
 
     def check(self, report: Report) -> None:
         """Check a report.
@@ -168,6 +190,16 @@ def _auc(report: Report, task: str, least: float) -> str | None:
         return f"task {task}: expected an AUC of at least {least}, found none in the report"
     value = rows[-1].auc.value
     return None if value >= least else f"task {task}: expected an AUC of at least {least}, found {value:.4f}"
+
+
+def _text(report: Report, task: str, metric: TextMetric, bound: float) -> str | None:
+    most = metric in LOWER_IS_BETTER
+    wanted = f"task {task}: expected {metric} of at {'most' if most else 'least'} {bound} on held-out texts"
+    found = next((row.figure(metric) for row in report.texts if row.task == task), None)
+    if found is None:
+        return f"{wanted}, found none in the report"
+    passes = found.value <= bound if most else found.value >= bound
+    return None if passes else f"{wanted}, found {found.value:.4f}"
 
 
 def _recall(report: Report, least: float) -> str | None:

@@ -10,7 +10,7 @@ from features.column_labels import LabelColumn
 from features.schema import TEXT, TEXT_ID
 from features.tables import read_tables
 from features.tasks import TaskSpec
-from flows.build import latest_tables
+from flows.current_tables import latest_tables
 from flows.publish import newest
 from flows.workspace import Workspace
 from infra.errors import InvalidInputError, unknown_name

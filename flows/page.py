@@ -10,7 +10,7 @@ from flows import charts
 from flows.group_charts import exposure_dots, group_dots
 from flows.heatmap import heat_map
 from flows.page_templates import page_templates
-from flows.report import REPORT_HTML, REPORT_JSON, AuditReport, Figure, GroupComparison, Report
+from flows.report import REPORT_HTML, REPORT_JSON, AuditReport, Figure, GroupComparison, Report, TextScores
 from flows.words import (
     format_bytes,
     format_day,
@@ -19,6 +19,7 @@ from flows.words import (
     format_seconds,
     format_signed,
     metric_name,
+    text_metric_name,
 )
 from infra.files import write_atomic
 from retrieval.encoder.relatedness.report import RelatednessReport
@@ -53,6 +54,7 @@ def render_page(report: Report) -> str:
     templates = page_templates(
         figure=format_figure, interval=format_interval, signed=format_signed, duration=format_seconds,
         size=format_bytes, day=format_day, best=best_value, metric=metric_name,
+        text_metric=text_metric_name,
     )  # fmt: skip
     by_task = {name: [row for row in report.tasks if row.task == name] for name in report.task_names}
     svg = {
@@ -60,6 +62,7 @@ def render_page(report: Report) -> str:
         "reliability": {
             name: charts.reliability(rows) for name, rows in by_task.items() if any(row.reliability for row in rows)
         },
+        "texts": {row.task: drawn for row in report.texts if (drawn := _text_drawing(row))},
         "training": charts.training_curves(report.training) if report.training else None,
         "relatedness": _relatedness(report.relatedness) if report.relatedness else [],
         "stages": charts.stage_bars(report.stages) if report.stages else None,
@@ -77,6 +80,17 @@ def best_value(figures: Iterable[Figure | None], lowest: bool = False) -> float 
     """Return the best value of a column, to set it in bold; None when all are undefined."""
     values = [figure.value for figure in figures if figure is not None]
     return (min if lowest else max)(values, default=None)
+
+
+def _text_drawing(scores: TextScores) -> str | None:
+    """Return how classes are confused, or how probabilities hold; None for other tasks and for many classes."""
+    if scores.reliability:
+        return charts.text_reliability(scores)
+    if scores.confusion is None:
+        return None
+    shares = [[count / max(1, sum(row)) for count in row] for row in scores.confusion.counts]
+    names = scores.confusion.classes
+    return heat_map(names, shares, title=f"Confusions of {scores.task}", rows="label", columns="predicted")
 
 
 class AuditCard(NamedTuple):

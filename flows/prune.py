@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from flows.build import latest_tables
+from flows.current_tables import latest_tables
 from flows.steps import StepStore
 from flows.workspace import Workspace
 from infra.errors import InvalidInputError

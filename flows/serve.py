@@ -44,22 +44,35 @@ def serve(folder: str, host: str | None = None, port: int | None = None, service
     # side by side in worker threads anyway.
     threadpool_limits(1, "blas")
     workspace = Workspace.load(folder)
-    store = ReleaseStore(workspace.releases)
-    features = FeatureStore(workspace.feast, settings)
-    metrics = Metrics()
     if service == "retrieval":
-        watcher = ReleaseWatcher(store, load_ready, settings.release_poll_s)
-        web.serve(create_retrieval_app(watcher, features, settings, metrics), settings)
+        watcher = ReleaseWatcher(ReleaseStore(workspace.releases), load_ready, settings.release_poll_s)
+        features = feature_store(workspace, settings)
+        web.serve(create_retrieval_app(watcher, features, settings, Metrics()), settings)
         return
-    parts = Parts(
+    parts = service_parts(workspace, settings)
+    web.serve(create_app(parts) if service == "ranking" else create_combined_app(parts), settings)
+
+
+def service_parts(workspace: Workspace, settings: Settings) -> Parts:
+    """Return what the app of a workspace is made of; without events neither users' features nor a log of events.
+
+    Raises:
+        UserBaseNotFoundError: there are events, and features were never refreshed.
+    """
+    store, features = ReleaseStore(workspace.releases), feature_store(workspace, settings)
+    return Parts(
         watcher=ReleaseWatcher(store, load_release, settings.release_poll_s),
         store=store,
         features=features,
-        events=event_processor(workspace, features),
+        events=None if features is None else event_processor(workspace, features),
         settings=settings,
-        metrics=metrics,
+        metrics=Metrics(),
     )
-    web.serve(create_app(parts) if service == "ranking" else create_combined_app(parts), settings)
+
+
+def feature_store(workspace: Workspace, settings: Settings) -> FeatureStore | None:
+    """Return where users' features are read from; None for a workspace without events."""
+    return FeatureStore(workspace.feast, settings) if workspace.config.parts.events else None
 
 
 def event_processor(workspace: Workspace, features: FeatureStore) -> EventProcessor:

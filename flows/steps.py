@@ -21,8 +21,8 @@ import structlog
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 from rich.console import Console
 
-from flows.console import Stages
 from flows.report import StageRecord
+from flows.stage_lines import Stages
 from flows.words import format_day, format_seconds
 from infra.files import TargetExistsError, atomic_directory, clean_partial, remove_directory
 from infra.telemetry import StageTimer

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from flows.report import AuditMetric, Figure
+from features.splits import UNDATED
+from flows.report import AuditMetric, Figure, TextMetric
 
 
 def format_figure(figure: Figure | None, digits: int = 4) -> str:
@@ -37,6 +38,24 @@ def metric_name(metric: AuditMetric, k: int) -> str:
     return names[metric]
 
 
+def text_metric_name(metric: TextMetric) -> str:
+    """Return what a metric of a task on texts is called."""
+    names: dict[TextMetric, str] = {
+        "accuracy": "accuracy",
+        "macro_f1": "macro F1",
+        "auc": "AUC",
+        "log_loss": "log loss",
+        "calibration": "calibration",
+        "r2": "R²",
+        "rmse": "RMSE",
+        "mae": "MAE",
+        "recall_at_1": "recall@1",
+        "recall_at_5": "recall@5",
+        "mrr": "MRR",
+    }
+    return names[metric]
+
+
 def format_seconds(seconds: float) -> str:
     """Return a duration: 0.4 s, 12 s, 3 min 05 s, 2 h 10 min."""
     if seconds < 9.95:
@@ -59,5 +78,7 @@ def format_bytes(count: int | None) -> str:
 
 
 def format_day(moment: datetime) -> str:
-    """Return the date, with the time of day only where it isn't midnight."""
+    """Return the date, with the time of day only where it isn't midnight; "undated" where the data has no times."""
+    if moment == UNDATED:
+        return "undated"
     return f"{moment:%Y-%m-%d}" if (moment.hour, moment.minute) == (0, 0) else f"{moment:%Y-%m-%d %H:%M}"

@@ -111,7 +111,7 @@ class Workspace(WorkspaceFolder):
                 config.ranking.check(config.tasks)
             names = [task.name for task in config.tasks]
             check_task_names(config.encoder, names)
-            config.gate.check_names(config.audit.users, config.audit.items, names)
+            config.gate.check_names(config.audit.users, config.audit.items, config.tasks)
         except InvalidInputError as error:
             raise DocumentError(f"{place.file}: {error}") from error
         return cls(folder=place.folder, config=config)

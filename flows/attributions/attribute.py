@@ -19,7 +19,7 @@ from features.tables import Tables, read_tables
 from flows.attributions.page import write_page
 from flows.attributions.report import AttributionReport, ExplainedText
 from flows.attributions.texts import item_text, user_text
-from flows.build import latest_tables
+from flows.current_tables import latest_tables
 from flows.document import parse_document, read_document
 from flows.publish import newest
 from flows.workspace import Workspace, WorkspaceConfig

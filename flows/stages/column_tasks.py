@@ -16,9 +16,9 @@ import polars as pl
 
 from features.column_labels import LabelColumn
 from features.groups import Groups
-from features.schema import ITEM, LABEL, TEXT, TEXT_ID, USER
+from features.schema import ITEM, LABEL, SPLIT, TEXT, TEXT_ID, USER
 from features.splits import Bool, TimePlan, held_out_ids, split_texts, study_ids
-from features.tables import Tables
+from features.tables import TRAIN, VALIDATION, Tables
 from features.tasks import ColumnLabel, TaskSpec, allowed_items
 from flows.stages.data import Data
 from infra.errors import InvalidInputError
@@ -75,11 +75,17 @@ def column_tasks(
 
     Raises:
         TaskError: an unknown column, a value that the task can't learn from, or nothing to train on.
-        InvalidInputError: an encoder text names the label's column, or a task filters items by one that isn't there.
+        InvalidInputError: an encoder text names the label's column, a task filters items by one that isn't there, or
+            every text trains by its split.
     """
     on_text = [task for task in tasks if task.on == "text"]
     on_rows = [task for task in tasks if task.on in _POSITIONS and isinstance(task.label, ColumnLabel)]
     train, held = labelled_parts(on_text, data.tables, plan)
+    if SPLIT in train.texts.columns and train.texts.height and held.texts.is_empty():
+        raise InvalidInputError(
+            f"texts.{SPLIT}: expected labelled texts that stop training, of split {VALIDATION} or without a split (one "
+            f"in ten of those is held out), found {train.texts.height} of split {TRAIN} alone"
+        )
     columns = {task.name: LabelColumn.of(task, train) for task in on_text}
     rows: dict[str, tuple[LabelColumn, Bool]] = {}
     for task in on_rows:

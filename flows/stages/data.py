@@ -83,13 +83,13 @@ class Data:
 
     @cached_property
     def categories(self) -> Int32:
-        """Int32 `[n_items]`: each item's category code."""
-        return category_codes(self.tables.items, self.features.category_column)[0]
+        """Int32 `[n_items]`: each item's category code; -1 where nobody's purchases are told apart by it."""
+        return category_codes(self.tables.items, self.features.category_column if self.n_users else None)[0]
 
     @cached_property
     def item_texts(self) -> list[str]:
-        """What the encoder reads of each item."""
-        return item_texts(self.tables.items, self.texts).to_list()
+        """What the encoder reads of each item; nothing where there are none, whose columns no template can name."""
+        return item_texts(self.tables.items, self.texts).to_list() if self.n_items else []
 
     @cached_property
     def titles(self) -> pl.Series:

@@ -61,7 +61,8 @@ def training_data(
         data: events and texts before the release's as-of time.
         tasks: of the workspace.
         plan: its encoder cuts; no label at or after the oldest ranker cut is read.
-        frames: folder of feature frames by cut; a study needs the oldest ranker cut's too.
+        frames: folder of feature frames by cut; a study needs the oldest ranker cut's too. None where every task is on
+            texts, which are read at no cut.
         groups: by `user`, `item` or `text` the columns whose values tell groups.
         study: add a test that no run reads: the oldest ranker cut, and half of the column labels held out.
 
@@ -70,21 +71,21 @@ def training_data(
         InvalidInputError: a task of a kind that has no head; a column that makes no groups.
     """
     groups = groups or {}
-    newest = plan.encoder_training[0]
     columns = column_tasks(data, tasks, plan, study=study, groups=groups.get("text", ()))
     user_groups = _codes(data.tables.users, groups.get("user", ()), "users")
 
     def at(cut: datetime) -> CutData:
         return _cut(data, tasks, cut, plan, frames[cut], columns, user_groups)
 
+    newest = max(plan.encoder_training, default=plan.encoder_end)
     bought = data.events.filter((pl.col(EVENT) == data.features.purchase_event) & (pl.col(TIMESTAMP) < newest))
     return TrainingData(
         tasks=encoder_tasks(tasks, columns.classes),
         item_texts=data.item_texts,
         popularity=np.bincount(bought[ITEM].to_numpy(), minlength=data.n_items).astype(np.float64),
-        train=tuple(at(cut) for cut in plan.encoder_training),
-        validation=at(plan.encoder_validation),
-        test=at(min(plan.ranker)) if study else None,
+        train=tuple(at(cut) for cut in plan.encoder_training) if frames else (),
+        validation=at(plan.encoder_validation) if frames else None,
+        test=at(plan.encoder_end) if study and frames else None,
         texts=columns.texts,
         validation_texts=columns.validation_texts,
         test_texts=columns.test_texts,

@@ -1,4 +1,4 @@
-"""Everything an evaluation measures, from a release and the window after its as-of time."""
+"""Everything an evaluation measures of users and items, from a release and the window after its as-of time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import expit
 
-from features.schema import Int32, UserFeatures
+from features.schema import Float32, Int32, UserFeatures
 from flows.report import (
     AblationRow,
     AuditReport,
@@ -52,14 +52,13 @@ _RECENT: Final = 6
 
 @dataclass(frozen=True, kw_only=True)
 class Findings:
-    """The measured sections of a report."""
+    """The measured sections of a report that are about users and items; empty where nothing was ranked."""
 
-    rankings: tuple[RankingTable, ...]
-    tasks: tuple[TaskScores, ...]
-    ablation: tuple[AblationRow, ...]
-    index: tuple[IndexRecall, ...]
-    examples: tuple[ExampleUser, ...]
-    audit: AuditReport | None
+    rankings: tuple[RankingTable, ...] = ()
+    tasks: tuple[TaskScores, ...] = ()
+    ablation: tuple[AblationRow, ...] = ()
+    examples: tuple[ExampleUser, ...] = ()
+    audit: AuditReport | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,11 +71,12 @@ class Window:
     users: Sequence[UserFeatures]
 
 
-def measure(release: Path, window: Window, candidates: int, groups: AuditConfig) -> Findings:
+def measure(release: Path, ranker: Ranker, window: Window, candidates: int, groups: AuditConfig) -> Findings:
     """Measure a release on a window.
 
     Args:
         release: its directory.
+        ranker: of the release.
         window: what happened after the release's as-of time.
         candidates: how many each user gets.
         groups: to compare.
@@ -84,9 +84,7 @@ def measure(release: Path, window: Window, candidates: int, groups: AuditConfig)
     Raises:
         InvalidInputError: a column of `groups` that there isn't, or that makes no groups.
     """
-    retriever = Retriever.load(release)
-    ranker = Ranker.load(release, retriever)
-    truth = held_out(window.data, window.cut, window.horizon, retriever.snapshot.eligible)
+    truth = held_out(window.data, window.cut, window.horizon, ranker.retriever.snapshot.eligible)
     scene = Scene(cut=window.cut, folder=release, users=window.users)
     heads = Heads.load(release / ENCODER_DIR)
     rows = scene_rows(window.data, scene, heads, ranker.tasks, window.horizon, candidates)
@@ -97,7 +95,6 @@ def measure(release: Path, window: Window, candidates: int, groups: AuditConfig)
         rankings=rankings.tables,
         tasks=tuple(task_table(ranker, rows, pairs)),
         ablation=tuple(_ablation(ranker, rows, pairs, release)),
-        index=(index_recall(retriever),),
         examples=tuple(_examples(ranker, window.users, hits)),
         audit=_audit(ranker, window, groups, rows=rows, pairs=pairs, shown=_shown(ranker, truth, rankings.shipped)),
     )
@@ -146,9 +143,17 @@ def _served_tasks(ranker: Ranker, rows: CutRows, pairs: BlendInputs, positions: 
     return found
 
 
-def index_recall(retriever: Retriever) -> IndexRecall:
-    """Return the index's recall of exact search for users' vectors, and the median time of one search."""
-    vectors = retriever.user_vectors[retriever.user_vectors.any(axis=1)][:_RECALL_QUERIES]
+def index_recall(retriever: Retriever, texts: Float32) -> IndexRecall | None:
+    """Return the index's recall of exact search, and the median time of one search; None without a query.
+
+    Args:
+        retriever: of the release.
+        texts: float32 `[n, dim]` vectors of held-out texts, which ask where there are no users to ask for.
+    """
+    users = retriever.user_vectors[retriever.user_vectors.any(axis=1)]
+    vectors = (users if len(users) else texts)[:_RECALL_QUERIES]
+    if not len(vectors):
+        return None
     recalls, seconds = np.empty(len(vectors)), np.empty(len(vectors))
     for row, query in enumerate(vectors):
         began = time.perf_counter()

@@ -149,6 +149,7 @@ def _baselines(ranker: Ranker, asked: _Asked) -> dict[str, Float32]:
     """Return float32 `[n_items]` scores of every baseline."""
     retriever, user = ranker.retriever, asked.user
     models = retriever.collaborative
+    assert models is not None, "whatever ranks for users knows what they did"
     stats = np.nan_to_num(retriever.snapshot.stats)
 
     def own(name: str) -> Float32:

@@ -1,4 +1,4 @@
-"""Writing a release: the parts of three steps, what they were made by, and golden answers to warm up with."""
+"""Writing a release: the parts that steps made, what they were made by, and golden answers to warm up with."""
 
 from __future__ import annotations
 
@@ -16,13 +16,12 @@ from flows.stages.scene import link_tree
 from flows.steps import STEP_FILE
 from infra.files import write_atomic
 from infra.releases import ReleaseStore
+from ranking.answers import LoadedRelease
 from ranking.layout import RANKING_DIR
-from ranking.ranker import Ranker
 from ranking.spaces import dump_tasks
 from ranking.warmup import record as record_ranking
-from ranking.warmup import write
-from retrieval.contract import CandidatesRequest
-from retrieval.engine import Retriever
+from ranking.warmup import record_texts, write
+from retrieval.contract import MAX_TEXT, CandidatesRequest
 from retrieval.layout import ENCODER_DIR, TASKS, WORKSPACE
 from retrieval.warmup import record as record_retrieval
 
@@ -33,13 +32,27 @@ class ReleaseParts:
 
     Attributes:
         encoder: the exported encoder.
-        scene: the serving cut's scene.
-        models: the ranking models.
+        scene: the serving cut's scene; None without items.
+        models: the ranking models; None where nothing is ranked.
     """
 
     encoder: Path
-    scene: Path
-    models: Path
+    scene: Path | None = None
+    models: Path | None = None
+
+    @property
+    def names(self) -> dict[str, str]:
+        """The folder's name of each part there is."""
+        folders = {"encoder": self.encoder, "scene": self.scene, "ranking": self.models}
+        return {part: folder.name for part, folder in folders.items() if folder is not None}
+
+
+@dataclass(frozen=True, kw_only=True)
+class WarmUp:
+    """Whose golden answers a release ships."""
+
+    users: Sequence[UserFeatures] = ()
+    texts: Sequence[str] = ()
 
 
 def write_release(
@@ -51,7 +64,7 @@ def write_release(
     workspace_file: Path,
     plan: TimePlan,
     parent: str | None,
-    warm_up: Sequence[UserFeatures],
+    warm_up: WarmUp,
 ) -> None:
     """Write a sealed release; nothing of it exists until it is whole.
 
@@ -63,25 +76,29 @@ def write_release(
         workspace_file: what it was declared by.
         plan: its cuts.
         parent: the release it was made from.
-        warm_up: users whose golden answers it ships.
+        warm_up: users and texts whose golden answers it ships.
     """
     metadata: dict[str, JsonValue] = {
         "feature_schema": feature_schema_hash(),
-        "encoder": parts.encoder.name,
-        "scene": parts.scene.name,
-        "ranking": parts.models.name,
+        **parts.names,
         "time_plan": [dict(row) for row in plan.describe()],
     }
     with store.create(release_id, parent=parent, as_of=plan.as_of, metadata=metadata) as writer:
-        link_tree(parts.scene, writer.path, skip=(STEP_FILE,))
         link_tree(parts.encoder, writer.path / ENCODER_DIR, skip=(STEP_FILE, "tensorboard"))
-        link_tree(parts.models / RANKING_DIR, writer.path / RANKING_DIR)
+        if parts.scene is not None:
+            link_tree(parts.scene, writer.path, skip=(STEP_FILE,))
+        if parts.models is not None:
+            link_tree(parts.models / RANKING_DIR, writer.path / RANKING_DIR)
         write_atomic(writer.path / TASKS, dump_tasks(tasks))
         shutil.copyfile(workspace_file, writer.path / WORKSPACE)
-        retriever = Retriever.load(writer.path)
-        requests = [(CandidatesRequest(user_id=user.user_id), user) for user in warm_up]
+        loaded = LoadedRelease.load(writer.path)
+        requests: list[tuple[CandidatesRequest, UserFeatures | None]] = [
+            *((CandidatesRequest(user_id=user.user_id), user) for user in warm_up.users),
+            *((CandidatesRequest(text=text[:MAX_TEXT]), None) for text in warm_up.texts),
+        ]
         write(
             writer.path,
-            record_retrieval(retriever, requests),
-            record_ranking(Ranker.load(writer.path, retriever), warm_up),
+            record_retrieval(loaded.retriever, requests) if loaded.retriever is not None else [],
+            record_ranking(loaded.ranker, warm_up.users) if loaded.ranker is not None else [],
+            record_texts(loaded.predictor, warm_up.texts),
         )

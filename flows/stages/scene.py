@@ -1,7 +1,8 @@
 """A scene: everything retrieval knows as of one cut, laid out like the retrieval part of a release.
 
 Training cuts and the serving cut are built by this one function, so the ranker learns on candidates and signals that
-came about exactly as those of a request; a release takes the serving cut's scene over, file by file.
+came about exactly as those of a request; a release takes the serving cut's scene over, file by file. Without events it
+is items alone: their vectors, index and attributes.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import polars as pl
 from features.rows import ITEM_STATS_COLUMNS
 from features.schema import CATEGORY, ITEM_ID, ITEM_STATS, USER_ID, Float32
 from flows.stages.collaborative import CollaborativeConfig, fit_collaborative
-from flows.stages.data import Data
+from flows.stages.data import Data, Mask
 from flows.stages.encode import texts_of_users
 from infra.files import write_atomic
 from retrieval import layout
@@ -40,22 +41,33 @@ class SceneConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SceneParts:
-    """What earlier steps made.
+class Behaviour:
+    """What users did before the cut, as earlier steps tell it.
 
     Attributes:
         frames: folder of the cut's feature frames.
         item_stats: one column per ITEM_STATS_COLUMNS, by item position, as of the cut.
-        item_vectors: folder that `embed_items` wrote.
         encoder: for the users' texts as of the cut.
         collaborative: folder of models fitted before, instead of fitting them; items since then are appended.
     """
 
     frames: Path
     item_stats: pl.DataFrame
-    item_vectors: Path
     encoder: TextEncoder
     collaborative: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SceneParts:
+    """What earlier steps made.
+
+    Attributes:
+        item_vectors: folder that `embed_items` wrote.
+        events: what users did; None where there are none.
+    """
+
+    item_vectors: Path
+    events: Behaviour | None
 
 
 def embed_items(out: Path, data: Data, encoder: TextEncoder) -> None:
@@ -74,18 +86,21 @@ def build_scene(out: Path, data: Data, cut: datetime, parts: SceneParts, config:
         config: how.
     """
     eligible = data.eligible(cut)
-    _snapshot(data, cut, eligible, parts.item_stats).save(out / layout.SNAPSHOT)
+    events = parts.events
+    _snapshot(data, cut, eligible, None if events is None else events.item_stats).save(out / layout.SNAPSHOT)
     (out / layout.VECTORS_DIR).mkdir(exist_ok=True)
     os.link(parts.item_vectors / layout.ITEM_VECTORS, out / layout.ITEM_VECTORS)
-    _embed_users(out, data, parts.frames, parts.encoder)
     vectors = np.load(out / layout.ITEM_VECTORS, mmap_mode="r", allow_pickle=False)
     positions = np.flatnonzero(eligible).astype(np.int32)
     VectorIndex.build(np.asarray(vectors), positions, config.index).save(out / layout.INDEX_DIR)
-    if parts.collaborative is None:
+    write_atomic(out / layout.RETRIEVAL_CONFIG, config.retrieval.model_dump_json(indent=1).encode())
+    if events is None:
+        return
+    _embed_users(out, data, events.frames, events.encoder)
+    if events.collaborative is None:
         fit_collaborative(data.events, cut, eligible, data.n_users, data.features, config.collaborative, out)
     else:
-        Collaborative.load(parts.collaborative).grown(data.n_items).save(out / layout.COLLABORATIVE_DIR)
-    write_atomic(out / layout.RETRIEVAL_CONFIG, config.retrieval.model_dump_json(indent=1).encode())
+        Collaborative.load(events.collaborative).grown(data.n_items).save(out / layout.COLLABORATIVE_DIR)
 
 
 def link_tree(source: Path, target: Path, *, skip: Sequence[str] = ()) -> None:
@@ -98,11 +113,15 @@ def link_tree(source: Path, target: Path, *, skip: Sequence[str] = ()) -> None:
             os.link(path, place)
 
 
-def _snapshot(data: Data, cut: datetime, eligible: np.ndarray, stats: pl.DataFrame) -> ItemSnapshot:
+def _snapshot(data: Data, cut: datetime, eligible: Mask, stats: pl.DataFrame | None) -> ItemSnapshot:
+    """Return the items as of the cut; without statistics, which only events give, each of theirs is missing."""
     items = data.tables.items
     attributes = [name for name in items.columns if name not in (ITEM_ID, TITLE, *ITEM_STATS)]
     frame = items.select(ITEM_ID, *attributes).with_columns(
-        *(stats[column].alias(name) for name, column in zip(ITEM_STATS, ITEM_STATS_COLUMNS, strict=True)),
+        *(
+            (pl.lit(None, pl.Float32) if stats is None else pl.lit(stats[column])).alias(name)
+            for name, column in zip(ITEM_STATS, ITEM_STATS_COLUMNS, strict=True)
+        ),
         pl.Series(CATEGORY, data.categories, dtype=pl.Int32),
         pl.Series(ELIGIBLE, eligible),
         data.titles.alias(TITLE),

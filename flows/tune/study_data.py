@@ -66,10 +66,12 @@ class StudyData:
 
 
 def study_data(build: Build) -> TrainingData:
-    """Return a build's training data with the part that no run of a study reads."""
+    """Return a build's training data with the part that no run of a study reads.
+
+    Half of what stops training is held out anew: texts of split `test` are for evaluations, and no study reads them.
+    """
     plan, encoder = build.plan, build.workspace.config.encoder
-    cuts = (*plan.encoder_training, plan.encoder_validation, min(plan.ranker))
-    frames = {cut: build.frames(cut) for cut in cuts}
+    frames = build.frames((*plan.encoder_training, plan.encoder_validation, plan.encoder_end))
     return training_data(build.data, build.tasks, plan, frames, groups=encoder.group_columns, study=True)
 
 

@@ -18,6 +18,7 @@ from journey import CUT, Built, Server, polyrank
 from features.store import FeatureStore
 from flows.build import Build
 from flows.report import read
+from flows.stages.release import ReleaseParts
 from flows.workspace import Workspace
 from infra.errors import InvalidInputError
 from infra.releases import ReleaseStore
@@ -88,7 +89,7 @@ def test_release_saw_nothing_at_or_after_its_as_of_time(built: Built) -> None:
 def test_golden_rows_are_equal_offline_and_online(built: Built) -> None:
     # Offline: Feast's point-in-time join. Online: one read of the materialised row.
     workspace = Workspace.load(built.folder)
-    offline = Build.start(workspace, Settings(), CUT).users(CUT)
+    offline = Build.start(workspace, Settings(), CUT).features.users(CUT)
     online = FeatureStore(workspace.feast, Settings())
     ranker = load_release(workspace.releases / built.release_id).ranker
     for user in [user for user in offline if len(user.items)][:10]:
@@ -108,14 +109,16 @@ def test_second_run_reuses_every_step(built: Built) -> None:
     before = {path: path.stat().st_ino for path in runs.glob("*")}
     build = Build.start(Workspace.load(built.folder), Settings(), CUT)
     encoder = build.encoder()
-    release = build.release(encoder, build.scene(CUT, encoder), build.models(encoder))
+    release = build.release(
+        ReleaseParts(encoder=encoder, scene=build.scene(CUT, encoder), models=build.models(encoder))
+    )
     assert release == built.release_id
     assert {path: path.stat().st_ino for path in before} == before
 
 
 def test_served_order_is_the_evaluated_one(built: Built, server: Server) -> None:
     workspace = Workspace.load(built.folder)
-    users = [user for user in Build.start(workspace, Settings(), CUT).users(CUT) if len(user.items)][:5]
+    users = [user for user in Build.start(workspace, Settings(), CUT).features.users(CUT) if len(user.items)][:5]
     ranker = load_release(workspace.releases / built.release_id).ranker
     with RankingClient(server.url) as client:
         for user in users:
@@ -130,7 +133,7 @@ def test_served_order_is_the_evaluated_one(built: Built, server: Server) -> None
 
 def test_an_event_changes_the_next_answer(built: Built, server: Server) -> None:
     workspace = Workspace.load(built.folder)
-    user = next(user for user in Build.start(workspace, Settings(), CUT).users(CUT) if len(user.items) > 5)
+    user = next(user for user in Build.start(workspace, Settings(), CUT).features.users(CUT) if len(user.items) > 5)
     ranker = load_release(workspace.releases / built.release_id).ranker
     ids = ranker.retriever.snapshot.item_ids
     bought = set(user.items.tolist())
@@ -162,7 +165,8 @@ def test_a_later_event_leaves_the_release_of_an_earlier_time(built: Built) -> No
     assert pl.read_parquet(build.tables / "events.parquet")["timestamp"].max() >= CUT
     steps = set(workspace.runs.iterdir())
     encoder = build.encoder()
-    assert build.release(encoder, build.scene(CUT, encoder), build.models(encoder)) == built.release_id
+    parts = ReleaseParts(encoder=encoder, scene=build.scene(CUT, encoder), models=build.models(encoder))
+    assert build.release(parts) == built.release_id
     assert set(workspace.runs.iterdir()) == steps
 
 
@@ -175,7 +179,11 @@ def test_unknown_user_and_text_query_are_answered(server: Server) -> None:
 
 
 def test_predicts_churn(built: Built, server: Server) -> None:
-    users = [user for user in Build.start(Workspace.load(built.folder), Settings(), CUT).users(CUT) if len(user.items)]
+    users = [
+        user
+        for user in Build.start(Workspace.load(built.folder), Settings(), CUT).features.users(CUT)
+        if len(user.items)
+    ]
     body = {"user_ids": [user.user_id for user in users[:3]]}
     answer = httpx.post(f"{server.url}/v1/predict", json=body).raise_for_status().json()
     if answer["predictions"][0]["tasks"]:
@@ -184,12 +192,12 @@ def test_predicts_churn(built: Built, server: Server) -> None:
 
 def test_predicts_texts_by_their_heads(built: Built, server: Server) -> None:
     texts = ["the milk was sour", "please deliver on monday"]
-    ranker = load_release(Workspace.load(built.folder).releases / built.release_id).ranker
+    predictor = load_release(Workspace.load(built.folder).releases / built.release_id).predictor
     with RankingClient(server.url, timeout_s=30) as client:
         answer = client.predict(texts=texts)
         with pytest.raises(InvalidInputError, match=r"unknown text task 'slots' \(known: tone, topic\)"):
             client.predict(texts=texts, tasks=["slots"])
-    expected = of_texts(ranker, texts, ["topic", "tone"])
+    expected = of_texts(predictor, texts, ["topic", "tone"])
     for row, one in enumerate(answer.predictions):
         topic, offline = one.tasks["topic"], expected["topic"][row]
         assert isinstance(topic, ClassPrediction)
@@ -207,13 +215,13 @@ def test_predicts_the_demand_of_products_and_the_spend_of_users(built: Built, se
     items = build.data.tables.items
     products = items.filter(pl.col("kind") == "product")["item_id"].head(2).to_list()
     coupon = items.filter(pl.col("kind") == "coupon")["item_id"][0]
-    user = next(user for user in build.users(CUT) if len(user.items))
+    user = next(user for user in build.features.users(CUT) if len(user.items))
     with RankingClient(server.url, timeout_s=30) as client:
         found = client.predict(item_ids=[*products, coupon, "gone"])
         spend = client.predict([user.user_id], tasks=["spend"]).predictions[0].tasks["spend"]
     assert [set(one.tasks) for one in found.predictions] == [{"demand"}, {"demand"}, set(), set()]
     assert found.degraded == ["unknown_items"]
-    heads = load_release(build.workspace.releases / built.release_id).ranker.heads
+    heads = load_release(build.workspace.releases / built.release_id).predictor.heads
     assert heads is not None
     vectors = np.load(build.workspace.releases / built.release_id / "vectors" / "items.npy")
     assert found.predictions[0].tasks["demand"] == pytest.approx(

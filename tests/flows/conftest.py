@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 
@@ -11,6 +11,8 @@ from flows.report import (
     AblationRow,
     AuditMetric,
     AuditReport,
+    ConfusedClasses,
+    Confusion,
     Curve,
     DataSummary,
     ExampleUser,
@@ -29,6 +31,9 @@ from flows.report import (
     ScorerRanking,
     StageRecord,
     TaskScores,
+    TextFigure,
+    TextMetric,
+    TextScores,
     TrainingRun,
     ValidationRow,
     Window,
@@ -162,6 +167,28 @@ def audit_report() -> AuditReport:
     )  # fmt: skip
 
 
+def text_scores() -> tuple[TextScores, ...]:
+    """A task of each kind: few classes, many, a probability, a number whose R2 is undefined, and answers."""
+
+    def scores(name: str, kind: Any, figures: dict[TextMetric, tuple[float, float | None]], **parts: Any) -> TextScores:
+        rows = [TextFigure(metric=m, figure=figure(v, 0.02, 800), constant=c) for m, (v, c) in figures.items()]
+        return TextScores(task=name, kind=kind, rows="texts of split test", n=800, figures=tuple(rows), **parts)
+
+    confused = (ConfusedClasses(label="card_lost", predicted="<b>card</b>", n=12, share=0.12),)
+    bins = tuple(ReliabilityBin(predicted=p, observed=p * p, n=80) for p in (0.1, 0.3, 0.5, 0.7, 0.9))
+    drawn = Confusion(classes=("billing", "delivery", "<i>other</i>"), counts=((90, 5, 5), (2, 97, 1), (0, 0, 0)))
+    return (
+        scores(
+            "intent", "multiclass", {"accuracy": (0.91, 0.2), "macro_f1": (0.9, 0.1), "log_loss": (0.31, 1.5)},
+            confusion=drawn, confused=confused,
+        ),
+        scores("fine_intent", "multiclass", {"accuracy": (0.8, None)}, confused=confused),
+        scores("urgent", "binary", {"auc": (0.88, 0.5), "calibration": (1.1, 1.0)}, reliability=bins),
+        scores("tone", "regression", {"rmse": (0.3, 0.5), "mae": (0.2, 0.4)}),
+        scores("answer", "contrastive", {"recall_at_1": (0.7, 0.01), "mrr": (0.8, 0.05)}),
+    )  # fmt: skip
+
+
 @pytest.fixture(scope="session")
 def sample_report() -> Report:
     tasks = [
@@ -203,6 +230,7 @@ def sample_report() -> Report:
         ),
         rankings=rankings(),
         tasks=(*tasks[:6], undefined, *tasks[7:]),
+        texts=text_scores(),
         ablation=tuple(
             AblationRow(
                 task="purchase",

@@ -10,8 +10,9 @@ from datetime import UTC, datetime
 import pytest
 from rich.console import Console
 
-from flows.console import Stages, releases_table, render_console
+from flows.console import releases_table, render_console
 from flows.report import Report
+from flows.stage_lines import Stages
 from infra.releases import ReleaseInfo
 
 
@@ -61,7 +62,7 @@ def test_every_section_is_printed(sample_report: Report) -> None:
     render_console(sample_report, console)
     text = out.getvalue()
     for heading in (
-        "Ranking, all eligible items", "Ranking, never bought before", "Tasks, held-out rows", "log loss",
+        "Ranking, all eligible items", "Ranking, never bought before", "Tasks, held-out rows", "log loss", "Tasks on texts, held out", "Classes taken for others",
         "Groups, observed differences",
         "Index against exact search", "What was known when", "Data at the door", "User 1228", "Stages", "Try next",
     ):  # fmt: skip

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from features.tasks import TaskSpec
 from flows.gate import GateConfig, GateError, MaxGap
 from flows.report import PairedDifference, Report
 from infra.errors import InvalidInputError
@@ -119,8 +120,48 @@ def test_a_limit_of_what_is_never_measured_is_no_limit(lines: dict[str, Any], me
 
 def test_a_limit_names_what_the_workspace_compares() -> None:
     gate = gaps(task="churn", metric="auc", limit=0.1)
-    gate.check_names(["age"], [], ["churn"])
+    churn, purchase = _spec("churn", "binary", "user"), _spec("purchase", "binary", "user")
+    gate.check_names(["age"], [], [churn])
     with pytest.raises(InvalidInputError, match=r"audit.users: unknown column 'age'.*known: income"):
-        gate.check_names(["income"], ["age"], ["churn"])
+        gate.check_names(["income"], ["age"], [churn])
     with pytest.raises(InvalidInputError, match="unknown task 'churn'"):
-        gate.check_names(["age"], [], ["purchase"])
+        gate.check_names(["age"], [], [purchase])
+
+
+def _spec(name: str, kind: str, on: str) -> TaskSpec:
+    return TaskSpec.model_validate({"name": name, "kind": kind, "on": on, "label": {"type": "column", "column": "c"}})
+
+
+def test_bounds_of_texts_go_the_way_of_their_metric(sample_report: Report) -> None:
+    # Intent has accuracy .91 and log loss .31, tone an MAE of .2.
+    assert (
+        GateConfig(texts={"intent": {"accuracy": 0.91, "log_loss": 0.31}, "tone": {"mae": 0.2}}).refusals(sample_report)
+        == []
+    )
+    refused = GateConfig(
+        texts={"intent": {"accuracy": 0.92, "log_loss": 0.3}, "topic": {"accuracy": 0}, "tone": {"r2": 0.5, "mae": 0.1}}
+    )
+    assert refused.asks
+    assert refused.refusals(sample_report) == [
+        "task intent: expected accuracy of at least 0.92 on held-out texts, found 0.9100",
+        "task intent: expected log_loss of at most 0.3 on held-out texts, found 0.3100",
+        "task topic: expected accuracy of at least 0.0 on held-out texts, found none in the report",
+        # R2 is undefined in the report.
+        "task tone: expected r2 of at least 0.5 on held-out texts, found none in the report",
+        "task tone: expected mae of at most 0.1 on held-out texts, found 0.2000",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        ({"intents": {"accuracy": 0.9}}, r"gate\.texts: unknown task on texts 'intents'; did you mean 'intent'"),
+        ({"churn": {"auc": 0.9}}, "unknown task on texts 'churn'"),
+        ({"intent": {"mae": 0.9}}, r"gate\.texts\.intent, of kind multiclass: unknown bounded metric 'mae'"),
+        ({"urgent": {"calibration": 0.9}}, "unknown bounded metric 'calibration'"),
+    ],
+)
+def test_bounds_of_what_is_never_measured_are_refused(texts: dict[str, Any], message: str) -> None:
+    tasks = [_spec("intent", "multiclass", "text"), _spec("urgent", "binary", "text"), _spec("churn", "binary", "user")]
+    with pytest.raises(InvalidInputError, match=message):
+        GateConfig(texts=texts).check_names([], [], tasks)

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from features.splits import UNDATED
 from flows import charts, page, words
-from flows.report import Figure, Report, read
+from flows.report import DataSummary, Figure, Report, read
 
 VOID = {"meta", "br", "use", "path", "rect", "link", "img"}
 
@@ -88,11 +89,12 @@ def test_page_shows_value_and_interval_of_the_shipped_order(html: str) -> None:
 
 
 def test_every_section_and_plot_is_there(html: str) -> None:
-    sections = "ranking tasks blend groups examples time retrieval relatedness data stages next"
+    sections = "ranking tasks texts blend groups examples time retrieval relatedness data stages next"
     for section in sections.split():
         assert f'<section id="{section}">' in html
-    # Two item spaces, four tasks, three metrics by age, exposure, training, relatedness twice, stages.
-    assert html.count('role="img"') == 2 + 4 + 3 + 1 + 1 + 2 + 1
+    # Two item spaces, four tasks, confusions and reliability of texts, three metrics by age, exposure, training,
+    # relatedness twice, stages.
+    assert html.count('role="img"') == 2 + 4 + 2 + 3 + 1 + 1 + 2 + 1
 
 
 def test_groups_are_shown_small_ones_marked_and_nothing_said_of_causes(html: str) -> None:
@@ -105,6 +107,33 @@ def test_groups_are_shown_small_ones_marked_and_nothing_said_of_causes(html: str
     assert "not why" in section
     # A hollow dot for each small group or users without a value, where the metric is defined.
     assert section.count("fill-opacity: 0; stroke: var(--series-0)") == 1 + 2 + 2
+
+
+def test_tasks_on_texts_are_shown_by_kind(html: str) -> None:
+    section = html[html.index('id="texts"') : html.index('id="blend"')]
+    assert "multiclass, 800 texts of split test" in section
+    assert "macro F1" in section
+    assert "0.8900 to 0.9300" in section  # accuracy .91 +- .02
+    assert "recall@1" in section
+    # Few classes are drawn, with .9 of the 100 texts on billing's diagonal; of many the worst confusions are listed.
+    assert section.count("<svg") == 2
+    assert section.count("Most frequent confusions") == 1
+    assert "&lt;b&gt;card&lt;/b&gt;" in section
+    assert "<i>other</i>" not in section
+
+
+def test_a_report_without_times_and_users_speaks_of_neither(sample_report: Report) -> None:
+    summary = DataSummary(texts=1200)
+    html = page.render_page(
+        Report(
+            title="Texts", workspace="w", release_id="r", as_of=UNDATED, created_at=sample_report.created_at,
+            data=summary, texts=sample_report.texts,
+        )
+    )  # fmt: skip
+    head = html[html.index("<header>") : html.index("</header>")]
+    assert "built from data without times. 1,200 texts to train on." in re.sub(r"\s+", " ", head)
+    assert "1970" not in html
+    assert re.findall(r'<section id="(\w+)"', html) == ["texts"]
 
 
 def test_colours_follow_the_page(html: str) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.build import latest_tables, refresh_tables
+from flows.current_tables import latest_tables, refresh_tables
 from flows.prune import prune
 from flows.steps import STEP_FILE, StepStore
 from flows.workspace import Workspace

@@ -21,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from flows.console import Stages
+from flows.stage_lines import Stages
 from flows.steps import STEP_FILE, KeyPart, StepStore, read_step, source_hash
 from infra.files import PARTIAL_PREFIX
 
@@ -185,7 +185,7 @@ def test_source_hash_follows_the_code() -> None:
 PIPELINE = """
 import sys, time
 from pathlib import Path
-from flows.console import Stages
+from flows.stage_lines import Stages
 from flows.steps import StepStore
 
 def build(value):

@@ -27,7 +27,8 @@ from flows.attributions.console import coloured, render_attributions
 from flows.attributions.page import MAPPED_WORDS, attention_drawing, render_attributions_page
 from flows.attributions.report import AttributionReport, segments_of
 from flows.attributions.texts import UnknownRowError, user_text
-from flows.build import Build, latest_tables
+from flows.build import Build
+from flows.current_tables import latest_tables
 from flows.publish import NoReleaseError
 from flows.stages.data import Data, EligibleConfig
 from flows.stages.encode import texts_of_users

@@ -1,0 +1,70 @@
+"""The tables step that flows stand on: read anew where the source or the event log has changed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from features.event_log import EventLog
+from features.tables import EVENTS_TABLE, Tables, read_tables
+from flows.stages.data import Data
+from flows.stages.tables import build_tables, fingerprint
+from flows.steps import KeyPart, StepStore, source_hash
+from flows.workspace import Workspace
+from infra.files import write_atomic
+
+log = structlog.get_logger(__name__)
+
+_LATEST: Final = "latest.json"
+
+
+def refresh_tables(workspace: Workspace, steps: StepStore) -> Path:
+    """Return the tables step of the source as it is now, its positions continuing those of the last refresh."""
+    mark = fingerprint(workspace.config.source, workspace.folder)
+    logged = EventLog(workspace.event_log).read()
+    key: list[KeyPart] = [mark, logged.height, workspace.config_hash("source", "validation"), source_hash("features")]
+    previous = latest_tables(workspace)
+    if previous is not None and _latest(workspace)["key"] == digest(*key):
+        log.info("tables_unchanged", step=previous.name)
+        return previous
+    earlier: Tables | None = None if previous is None else read_tables(previous)
+    folder = steps.run(
+        "tables",
+        [*key, *([] if previous is None else [previous])],
+        lambda out: build_tables(
+            out, workspace.config.source, workspace.folder, logged, earlier, workspace.config.validation
+        ),
+    )
+    workspace.tables.mkdir(parents=True, exist_ok=True)
+    pointer = json.dumps({"step": folder.name, "key": digest(*key)})
+    write_atomic(workspace.tables / _LATEST, pointer.encode())
+    return folder
+
+
+def latest_tables(workspace: Workspace) -> Path | None:
+    """Return the tables step of the last refresh, whose positions the next one continues; None before the first."""
+    if not (workspace.tables / _LATEST).exists():
+        return None
+    folder = workspace.runs / _latest(workspace)["step"]
+    return folder if (folder / f"{EVENTS_TABLE}.parquet").exists() else None
+
+
+def load_data(workspace: Workspace, tables: Path, before: datetime | None) -> Data:
+    """Return the stored tables; events and texts at or after `before` are left out."""
+    config = workspace.config
+    return Data.load(tables, before=before, features=config.features, texts=config.texts, eligibility=config.eligible)
+
+
+def digest(*parts: object) -> str:
+    """Return 12 hexadecimal digits that stand for some parts, told apart by their text."""
+    return hashlib.sha256(json.dumps([str(part) for part in parts]).encode()).hexdigest()[:12]
+
+
+def _latest(workspace: Workspace) -> dict[str, str]:
+    found: dict[str, str] = json.loads((workspace.tables / _LATEST).read_bytes())
+    return found
