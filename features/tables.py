@@ -151,7 +151,8 @@ def extend(previous: Tables | None, new: Tables) -> Tables:
     """Return the new tables with the previous catalogue's positions kept and new ids appended.
 
     An id in both takes the new attributes; one that only the previous catalogue has keeps its row as it was (an
-    attribute that the new table lacks is null). Events and texts are the new ones: a refresh reads its sources whole.
+    attribute that the new table lacks is null). Events and texts are the new ones: a refresh reads its sources whole. A
+    table that the source no longer has ends.
     """
     if previous is None:
         return new
@@ -163,6 +164,8 @@ def extend(previous: Tables | None, new: Tables) -> Tables:
 
 
 def _extend_catalogue(previous: pl.DataFrame, new: pl.DataFrame, key: str) -> pl.DataFrame:
+    if new.is_empty():
+        return new
     gone = previous.join(new.select(key), on=key, how="anti")
     kept_columns = [column for column in gone.columns if column in new.columns]
     rows = pl.concat([new, gone.select(kept_columns)], how="diagonal_relaxed")

@@ -14,24 +14,22 @@ from functools import cached_property
 from pathlib import Path
 from typing import Final
 
-import polars as pl
 import structlog
 
-from features.schema import TEXT, TIMESTAMP
+from features.schema import TEXT
 from features.splits import TimePlan
-from features.tables import EVENTS_TABLE
 from features.tasks import TaskSpec
 from flows.current_tables import digest, load_data, refresh_tables
 from flows.feature_steps import FeatureSteps
 from flows.stages.ablations import write_ablations
-from flows.stages.data import Data, end_of_data
+from flows.stages.data import Data, end_of_data, start_of_events
 from flows.stages.rank import Scene, fit_models
 from flows.stages.release import ReleaseParts, WarmUp, write_release
 from flows.stages.replay import find_origin, find_start, start_digests
 from flows.stages.scene import Behaviour, SceneConfig, SceneParts, build_scene, embed_items
 from flows.stages.tables import content_hash
 from flows.stages.unlabelled import encoder_data
-from flows.steps import STEP_FILE, KeyPart, StepStore, source_hash
+from flows.steps import KeyPart, StepStore, identity, source_hash
 from flows.workspace import Workspace
 from infra.releases import ReleaseStore
 from infra.settings import Settings
@@ -43,8 +41,6 @@ log = structlog.get_logger(__name__)
 
 # How many candidates a request ranks by default, and so how many each user gets in training.
 CANDIDATES: Final = 500
-# Of each kind: users, and texts.
-_WARM_UP: Final = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +80,7 @@ class Build:
         time = self.workspace.config.time
         if not self.workspace.config.parts.events:
             return time.text_plan(self.as_of)
-        return time.plan(self.as_of, self._first_event)
+        return time.plan(self.as_of, start_of_events(self.tables))
 
     @cached_property
     def features(self) -> FeatureSteps | None:
@@ -99,13 +95,6 @@ class Build:
     def tasks(self) -> Sequence[TaskSpec]:
         """The workspace's tasks."""
         return self.workspace.config.tasks
-
-    @property
-    def _first_event(self) -> datetime:
-        first = pl.scan_parquet(self.tables / f"{EVENTS_TABLE}.parquet").select(pl.col(TIMESTAMP).min()).collect()
-        moment = first.item()
-        assert isinstance(moment, datetime)
-        return moment
 
     @cached_property
     def _seen(self) -> str:
@@ -189,7 +178,7 @@ class Build:
         data = self.data
         return self.steps.run(
             "item_vectors",
-            [_identity(encoder), self._catalogue, self.workspace.config_hash("texts")],
+            [identity(encoder), self._catalogue, self.workspace.config_hash("texts")],
             lambda out: embed_items(out, data, TextEncoder.load(encoder)),
         )
 
@@ -200,7 +189,7 @@ class Build:
         vectors = self.item_vectors(encoder)
         key = [cut, vectors, *self._key(*sections, code=["retrieval", "flows.stages"])]
         if self.features is not None:
-            shared: list[KeyPart] = [] if collaborative is None else [_identity(collaborative)]
+            shared: list[KeyPart] = [] if collaborative is None else [identity(collaborative)]
             key += [self.features.frames(cut), *self._key("features", "collaborative", code=["features"]), *shared]
         return self.steps.run(
             "scene",
@@ -269,21 +258,9 @@ class Build:
             workspace_file=self.workspace.file,
             plan=self.plan,
             parent=parent,
-            warm_up=self._warm_up(),
+            warm_up=WarmUp.of(
+                users=[] if self.features is None else self.features.users(self.as_of),
+                texts=self.data.tables.texts[TEXT].to_list(),
+            ),
         )
         return release_id
-
-    def _warm_up(self) -> WarmUp:
-        """Return users and texts, evenly spaced, whose golden answers a release ships."""
-        known = [] if self.features is None else self.features.users(self.as_of)
-        users = [user for user in known if len(user.items)]
-        texts = self.data.tables.texts[TEXT].to_list()
-        return WarmUp(
-            users=users[:: max(1, len(users) // _WARM_UP)][:_WARM_UP],
-            texts=texts[:: max(1, len(texts) // _WARM_UP)][:_WARM_UP],
-        )
-
-
-def _identity(folder: Path) -> KeyPart:
-    """Return what tells a folder from others: a step's name carries its hash, a release's part goes by the release."""
-    return folder if (folder / STEP_FILE).is_file() else f"{folder.parent.name}/{folder.name}"

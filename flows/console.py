@@ -34,7 +34,7 @@ def render_console(report: Report, console: Console | None = None) -> None:
     console.rule(f"[bold]{escape(report.title)}")
     console.print(
         f"release [bold]{escape(report.release_id)}[/] of workspace [bold]{escape(report.workspace)}[/], "
-        f"as of {format_day(report.as_of)}",
+        f"{f'as of {format_day(report.as_of)}' if report.is_dated else 'of data without times'}",
         highlight=False,
     )
     if report.note:

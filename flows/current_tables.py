@@ -26,8 +26,9 @@ _LATEST: Final = "latest.json"
 def refresh_tables(workspace: Workspace, steps: StepStore) -> Path:
     """Return the tables step of the source as it is now, its positions continuing those of the last refresh."""
     mark = fingerprint(workspace.config.source, workspace.folder)
-    logged = EventLog(workspace.event_log).read()
-    key: list[KeyPart] = [mark, logged.height, workspace.config_hash("source", "validation"), source_hash("features")]
+    logged = EventLog(workspace.event_log).read() if workspace.config.parts.events else None
+    taken = 0 if logged is None else logged.height
+    key: list[KeyPart] = [mark, taken, workspace.config_hash("source", "validation"), source_hash("features")]
     previous = latest_tables(workspace)
     if previous is not None and _latest(workspace)["key"] == digest(*key):
         log.info("tables_unchanged", step=previous.name)

@@ -5,22 +5,28 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import ClassVar, Final, Literal, Self
+from typing import ClassVar, Final, Self
 
 from flows.document import DocumentNotFoundError
-from infra.errors import ConflictError
+from infra.errors import ConflictError, InvalidInputError, unknown_name
 
 WORKSPACE_FILE: Final = "polyrank.yaml"
 STATE_FOLDER: Final = ".polyrank"
-# The workspace files to start from, in `templates/`; the first is the demo's.
-Template = Literal["complete_journey", "customer_service", "finance"]
-DEFAULT_TEMPLATE: Final = "complete_journey"
+# The workspace of the demo, and the start of one's own shop.
+TEMPLATE: Final = "complete_journey"
+_TEMPLATES: Final = "templates"
 
 
 class WorkspaceExistsError(ConflictError):
     """The folder has a workspace file already."""
 
     title: ClassVar[str] = "Workspace exists"
+
+
+def template_names() -> list[str]:
+    """Return the names of the shipped workspace files."""
+    found = (Path(entry.name) for entry in files("flows").joinpath(_TEMPLATES).iterdir())
+    return sorted(name.stem for name in found if name.suffix == ".yaml")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,17 +55,24 @@ class WorkspaceFolder:
         return found
 
     @classmethod
-    def create(cls, folder: Path | str, template: Template = DEFAULT_TEMPLATE) -> Self:
+    def create(cls, folder: Path | str, template: str = TEMPLATE) -> Self:
         """Write a shipped workspace file into a folder, which is made when missing.
 
+        Args:
+            folder: where to.
+            template: one of `template_names`.
+
         Raises:
+            InvalidInputError: no such template.
             WorkspaceExistsError: the folder has a workspace file already; it is left alone.
         """
+        if template not in template_names():
+            raise InvalidInputError(unknown_name("template", template, template_names()))
         made = cls(folder=Path(folder).expanduser().resolve())
         made.folder.mkdir(parents=True, exist_ok=True)
         try:
             with made.file.open("xb") as target:
-                target.write(files("flows").joinpath("templates", f"{template}.yaml").read_bytes())
+                target.write(files("flows").joinpath(_TEMPLATES, f"{template}.yaml").read_bytes())
         except FileExistsError:
             raise WorkspaceExistsError(f"expected no workspace file at {made.file}, found one") from None
         return made

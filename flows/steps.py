@@ -178,6 +178,11 @@ def read_step(folder: Path) -> StepRecord:
     return StepRecord.model_validate_json((folder / STEP_FILE).read_bytes())
 
 
+def identity(folder: Path) -> KeyPart:
+    """Return what tells a folder from others: a step's name carries its hash, a release's part goes by the release."""
+    return folder if _complete(folder) else f"{folder.parent.name}/{folder.name}"
+
+
 def source_hash(*packages: str) -> str:
     """Return a sha256 over the Python files of packages: a key part that makes a change of code a change of key."""
     digest = hashlib.sha256()

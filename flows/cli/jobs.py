@@ -20,7 +20,7 @@ from flows.cli.base import (
     say_release,
     workspace_folder,
 )  # fmt: skip
-from flows.folder import DEFAULT_TEMPLATE, Template, WorkspaceFolder
+from flows.folder import TEMPLATE, WorkspaceFolder, template_names
 
 DEMO_FOLDER: Final = Path("workspaces/demo")
 
@@ -31,9 +31,9 @@ app.add_typer(refresh_app, name="refresh")
 @app.command()
 def init(
     folder: Annotated[Path, typer.Argument(help="Made when missing.")] = Path(),
-    template: Annotated[Template, typer.Option(help="Whose: retail's, or one on texts alone.")] = DEFAULT_TEMPLATE,
+    template: Annotated[str, typer.Option(help=f"One of {', '.join(template_names())}.")] = TEMPLATE,
 ) -> None:
-    """Write a workspace file to start from, with comments."""
+    """Write a commented workspace file to start from: of a shop, of texts, or of texts and what answers them."""
     made = WorkspaceFolder.create(folder, template)
     say(f"wrote [bold]{escape(str(made.file))}[/]; edit it, then `polyrank validate -w {escape(str(folder))}`")
 

@@ -120,6 +120,13 @@ def only_eligible(task: TaskSpec, found: pl.DataFrame, eligible: Mask) -> pl.Dat
     return found.filter(pl.lit(pl.Series(eligible)).gather(pl.col(ITEM)))
 
 
+def start_of_events(folder: Path) -> datetime:
+    """Return the time of the earliest stored event."""
+    first = pl.scan_parquet(folder / f"{EVENTS_TABLE}.parquet").select(pl.col(TIMESTAMP).min()).collect().item()
+    assert isinstance(first, datetime)
+    return first
+
+
 def end_of_data(folder: Path) -> datetime:
     """Return where a flow without `--as-of` stands: just after the latest event, or text where there are no events.
 

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final, Self, TypeVar
 
 from pydantic import JsonValue
 
@@ -24,6 +25,11 @@ from ranking.warmup import record_texts, write
 from retrieval.contract import MAX_TEXT, CandidatesRequest
 from retrieval.layout import ENCODER_DIR, TASKS, WORKSPACE
 from retrieval.warmup import record as record_retrieval
+
+Row = TypeVar("Row")
+
+# Of each kind: users, and texts.
+_WARM_UP: Final = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,8 +57,18 @@ class ReleaseParts:
 class WarmUp:
     """Whose golden answers a release ships."""
 
-    users: Sequence[UserFeatures] = ()
-    texts: Sequence[str] = ()
+    users: Sequence[UserFeatures]
+    texts: Sequence[str]
+
+    @classmethod
+    def of(cls, users: Sequence[UserFeatures], texts: Sequence[str]) -> Self:
+        """Return a few of the users who did something, and of the texts, evenly spaced over both."""
+        active = [user for user in users if len(user.items)]
+        return cls(users=_spaced(active), texts=_spaced(texts))
+
+
+def _spaced(rows: Sequence[Row]) -> Sequence[Row]:
+    return rows[:: max(1, len(rows) // _WARM_UP)][:_WARM_UP]
 
 
 def write_release(

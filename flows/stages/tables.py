@@ -69,7 +69,7 @@ def build_tables(
     out: Path,
     config: SourceConfig,
     base: Path,
-    logged: pl.DataFrame,
+    logged: pl.DataFrame | None,
     previous: Tables | None,
     rules: ValidationConfig | None = None,
 ) -> None:
@@ -79,19 +79,21 @@ def build_tables(
         out: empty folder.
         config: the source.
         base: folder that its relative paths start from.
-        logged: events that services took (`features.event_log.EventLog.read`); they join the source's.
+        logged: events that services took (`features.event_log.EventLog.read`); they join the source's. None where the
+            source has no events.
         previous: tables of the last refresh, whose positions are kept.
         rules: what happens to rows that break a rule; None takes the defaults.
     """
     tables, report = load(config, base, datetime.now(UTC), rules=rules)
-    tables, findings = with_logged(tables, logged)
+    if logged is not None:
+        tables, findings = with_logged(tables, logged)
+        report = report.model_copy(update={"findings": (*report.findings, *findings)})
+        sequence = logged[SEQUENCE].max() if logged.height else 0
+        write_atomic(out / _LOGGED, json.dumps({SEQUENCE: sequence}).encode())
     tables = extend(previous, tables)
     for name, frame in tables.frames.items():
         frame.write_parquet(out / f"{name}.parquet", statistics=True, row_group_size=2**17)
-    sequence = logged[SEQUENCE].max() if logged.height else 0
-    write_atomic(out / _LOGGED, json.dumps({SEQUENCE: sequence}).encode())
-    complete = report.model_copy(update={"findings": (*report.findings, *findings)})
-    write_atomic(out / VALIDATION, complete.model_dump_json(indent=1).encode())
+    write_atomic(out / VALIDATION, report.model_dump_json(indent=1).encode())
 
 
 def with_logged(tables: Tables, logged: pl.DataFrame) -> tuple[Tables, tuple[Finding, ...]]:

@@ -43,7 +43,9 @@ class HeldOutTexts:
 
     @classmethod
     def of(cls, tables: Tables, cut: datetime, predictor: Predictor) -> HeldOutTexts | None:
-        """Return the texts of split `test`, else those dated at or after the cut; None where there are neither."""
+        """Return the texts of split `test`, else those dated at or after the cut; None without either, or a task."""
+        if not any(task.on == "text" for task in predictor.tasks):
+            return None
         texts, rows = tables.texts.clear(), f"texts of split {TEST}"
         if SPLIT in tables.texts.columns:
             texts = tables.texts.filter(pl.col(SPLIT) == TEST)

@@ -140,6 +140,13 @@ def test_where_nobody_can_buy_every_item_of_its_kind_is_eligible() -> None:
     np.testing.assert_array_equal(answers, [True, False])
 
 
+def test_a_catalogue_ends_with_its_table() -> None:
+    shop = tables(["a"], ["u"], [("u", "a", "view", DAY[0])])
+    texts = Tables(texts=pl.DataFrame({TEXT_ID: ["1"], TEXT: ["tea"]}))
+    assert extend(shop, texts).items.is_empty()
+    assert extend(shop, texts).users.is_empty()
+
+
 def test_test_rows_are_taken_out_of_texts_alone() -> None:
     texts = pl.DataFrame({TEXT_ID: list("abcd"), TEXT: list("abcd"), SPLIT: ["train", "test", None, "validation"]})
     found = replace(tables(["a"], ["u"], [("u", "a", "view", DAY[0])]), texts=texts).without_test()

@@ -82,6 +82,28 @@ def test_dated_texts_of_every_kind_are_split_by_time() -> None:
     assert held.tags["slots"].code.tolist() == [0, 1]
 
 
+def test_a_split_says_which_texts_train() -> None:
+    texts = {
+        "text": ["cold tea", "more soap", "hot tea", "late"], "timestamp": DATED,
+        "topic": ["tea", "soap", "milk", "tea"],
+        # The last lies in the ranker's time, whatever its split says.
+        "split": ["validation", "train", "train", "train"],
+    }  # fmt: skip
+    found = column_tasks(data(texts), (task("topic", "multiclass"),), PLAN)
+    assert list(found.texts.texts) == ["more soap", "hot tea"]
+    assert list(found.validation_texts.texts) == ["cold tea"]
+    # Held-out texts tell no class.
+    assert found.classes == {"topic": ("milk", "soap")}
+
+
+def test_a_split_without_texts_that_stop_training_is_refused() -> None:
+    texts = {"text": list("abc"), "topic": ["x", "y", "x"], "split": ["train"] * 3}
+    with pytest.raises(
+        InvalidInputError, match=r"texts\.split: expected labelled texts that stop .* found 3 of split train"
+    ):
+        column_tasks(data(texts), (task("topic", "multiclass"),), PLAN)
+
+
 def test_texts_without_any_label_are_left_out() -> None:
     texts = {"text": ["a", "b", "c"], "tone": [1.0, None, None], "urgent": [None, 1, None]}
     found = column_tasks(data(texts), (task("tone", "regression"), task("urgent", "binary")), PLAN)

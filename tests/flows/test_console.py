@@ -62,7 +62,8 @@ def test_every_section_is_printed(sample_report: Report) -> None:
     render_console(sample_report, console)
     text = out.getvalue()
     for heading in (
-        "Ranking, all eligible items", "Ranking, never bought before", "Tasks, held-out rows", "log loss", "Tasks on texts, held out", "Classes taken for others",
+        "Ranking, all eligible items", "Ranking, never bought before", "Tasks, held-out rows", "log loss",
+        "Tasks on texts, held out", "Classes taken for others",
         "Groups, observed differences",
         "Index against exact search", "What was known when", "Data at the door", "User 1228", "Stages", "Try next",
     ):  # fmt: skip

@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
-from typing import get_args
 
 import polars as pl
 import pytest
@@ -14,20 +13,15 @@ from features.column_labels import LabelColumn
 from features.schema import SPLIT
 from features.sources import load
 from features.tables import SPLITS
-from flows.folder import Template, WorkspaceFolder
+from flows.folder import WorkspaceFolder
 from flows.workspace import Workspace
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-ON_TEXTS: tuple[Template, ...] = ("customer_service", "finance")
-
-
-def test_every_template_can_be_asked_for() -> None:
-    names = {entry.name for entry in files("flows").joinpath("templates").iterdir()}
-    assert {name.removesuffix(".yaml") for name in names if name.endswith(".yaml")} == set(get_args(Template))
+ON_TEXTS = ("customer_service", "finance")
 
 
 @pytest.mark.parametrize("template", ON_TEXTS)
-def test_each_task_has_labels_in_every_part(tmp_path: Path, template: Template) -> None:
+def test_each_task_has_labels_in_every_part(tmp_path: Path, template: str) -> None:
     made = WorkspaceFolder.create(tmp_path, template)
     workspace = Workspace.load(made.folder)
     tables, report = load(workspace.config.source, workspace.folder, NOW, rules=workspace.config.validation)
@@ -45,7 +39,7 @@ def test_each_task_has_labels_in_every_part(tmp_path: Path, template: Template) 
 
 
 @pytest.mark.parametrize("template", ON_TEXTS)
-def test_every_task_of_the_published_sets_is_named_in_the_file(template: Template) -> None:
+def test_every_task_of_the_published_sets_is_named_in_the_file(template: str) -> None:
     text = files("flows").joinpath("templates", f"{template}.yaml").read_text()
     columns = {
         "customer_service": (

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
 
 from features.datasets.finance import FinanceConfig
 from features.datasets.journey_files import CompleteJourneyConfig
+from features.splits import UNDATED
 from features.table_config import ParquetTable
-from features.tables import read_tables
+from features.tables import Tables, read_tables, write_tables
+from features.tabular import TablesConfig
 from flows.build import Build
+from flows.stages.data import end_of_data
 from flows.stages.tables import fingerprint
+from flows.words import format_day
 from flows.workspace import Workspace
 from infra.settings import Settings
 
@@ -85,6 +90,37 @@ def test_a_changed_file_of_texts_is_seen_beside_a_package(tmp_path: Path) -> Non
     pl.DataFrame({"text_id": ["1", "2"], "text": ["a", "b"]}).write_parquet(tmp_path / "texts.parquet")
     assert fingerprint(config, tmp_path) != first
     assert fingerprint(CompleteJourneyConfig(), tmp_path) not in (first, fingerprint(config, tmp_path))
+
+
+def test_without_events_the_data_ends_just_after_its_latest_text(tmp_path: Path) -> None:
+    def end(**texts: list[Any]) -> datetime:
+        write_tables(Tables(texts=pl.DataFrame({"text_id": ["1", "2"], "text": ["a", "b"], **texts})), tmp_path / "t")
+        return end_of_data(tmp_path / "t")
+
+    assert end(timestamp=[T, T - timedelta(days=1)]) == T + timedelta(microseconds=1)
+    # Without any time it is always the same one, so that the same texts make the same release.
+    assert end() == UNDATED
+    assert format_day(UNDATED) == "undated"
+
+
+def test_a_source_of_texts_alone_is_told_apart_by_its_file(tmp_path: Path) -> None:
+    config = TablesConfig(type="tables", texts=ParquetTable(type="parquet", path="texts.parquet"))
+    pl.DataFrame({"text_id": ["1"], "text": ["a"]}).write_parquet(tmp_path / "texts.parquet")
+    first = fingerprint(config, tmp_path)
+    pl.DataFrame({"text_id": ["1", "2"], "text": ["a", "b"]}).write_parquet(tmp_path / "texts.parquet")
+    assert fingerprint(config, tmp_path) != first
+
+
+def test_test_rows_are_stored_and_never_reach_a_build(shop: Path) -> None:
+    columns = {"text_id": ["1", "2"], "text": ["tea", "soap"], "topic": ["tea", "soap"], "split": ["test", None]}
+    pl.DataFrame(columns).write_parquet(shop / "texts.parquet")
+    build = start(shop)
+    assert read_tables(build.tables).texts["text"].to_list() == ["tea", "soap"]
+    assert build.data.tables.texts["text"].to_list() == ["soap"]
+    # Their columns' values can't even name a group.
+    key = build.encoder_key
+    pl.DataFrame({**columns, "topic": ["other", "soap"]}).write_parquet(shop / "texts.parquet")
+    assert start(shop).encoder_key == key
 
 
 def test_a_changed_file_of_a_text_set_is_seen(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from flows.document import DocumentError, DocumentNotFoundError
-from flows.folder import WorkspaceExistsError, WorkspaceFolder
+from flows.folder import WorkspaceExistsError, WorkspaceFolder, template_names
 from flows.workspace import Workspace, WorkspaceConfig
 from infra.errors import InvalidInputError
 
@@ -29,6 +29,23 @@ def error_of(tmp_path: Path, text: str) -> str:
     with pytest.raises(DocumentError) as caught:
         workspace(tmp_path, text)
     return str(caught.value)
+
+
+@pytest.mark.parametrize("template", template_names())
+def test_every_template_loads(tmp_path: Path, template: str) -> None:
+    loaded = Workspace.load(WorkspaceFolder.create(tmp_path, template).folder)
+    assert loaded.config.tasks
+
+
+def test_templates_without_shops_have_the_parts_they_say(tmp_path: Path) -> None:
+    for template, items in (("texts", False), ("answers", True)):
+        parts = Workspace.load(WorkspaceFolder.create(tmp_path / template, template).folder).config.parts
+        assert (parts.items, parts.events, parts.ranking) == (items, False, False)
+
+
+def test_an_unknown_template_names_the_nearest(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInputError, match=r"unknown template 'text'; did you mean 'texts'\?"):
+        WorkspaceFolder.create(tmp_path, "text")
 
 
 def test_shipped_workspace_loads_and_declares_the_tasks(tmp_path: Path) -> None:

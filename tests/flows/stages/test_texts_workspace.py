@@ -2,28 +2,39 @@
 
 from __future__ import annotations
 
-import os
+import json
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
+import structlog
 import yaml
 from fastapi.testclient import TestClient
+from prefect.testing.utilities import prefect_test_harness
+from safetensors.numpy import load_file, save_file
 from typer.testing import CliRunner
 
 from flows.build import Build
 from flows.cli import app
 from flows.report import Report, read
 from flows.serve import service_parts
-from flows.stages.release import ReleaseParts
+from flows.task_values import task_values
+from flows.tune.study import tune
+from flows.tune.study_data import study_data
 from flows.workspace import Workspace
 from infra.releases import ReleaseStore
 from infra.settings import Settings
+from ranking.answers import load_release
 from ranking.service import create_combined_app
+from retrieval.warmup import WarmupError
 
+T = datetime(2024, 1, 1, tzinfo=UTC)
 THINGS = ("tea", "coffee", "bread", "soap")
 WORDS = ("is", "likes", "user", "gift", "number")
 # Eighty texts of a thing, a word and a digit; one in four is held out from everything, one in four stops training.
@@ -71,17 +82,19 @@ class Made:
     report: Report
 
 
-@pytest.fixture(scope="session")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
+@pytest.fixture(scope="module")
+def run() -> Iterator[Callable[..., str]]:
     """Type a command; all of them share one temporary Prefect server, which takes seconds to start."""
-    os.environ["PREFECT_HOME"] = str(tmp_path_factory.mktemp("prefect"))
 
     def typed(folder: Path, *arguments: str, code: int = 0) -> str:
         done = CliRunner().invoke(app, [*arguments, "-w", str(folder)])
+        # The command's log went to a stream that the runner has closed.
+        structlog.reset_defaults()
         assert done.exit_code == code, f"{arguments}: {done.output}\n{done.exception!r}"
         return done.output
 
-    return typed
+    with prefect_test_harness(server_startup_timeout=120):
+        yield typed
 
 
 def make(folder: Path, run: Callable[..., str]) -> Made:
@@ -92,14 +105,14 @@ def make(folder: Path, run: Callable[..., str]) -> Made:
     return Made(folder, current, read(folder / ".polyrank" / "reports" / current / "report.json"))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def finance(tmp_path_factory: pytest.TempPathFactory, encoder_lines: dict[str, Any], run: Callable[..., str]) -> Made:
     folder = tmp_path_factory.mktemp("texts") / "finance"
     gate = {"texts": {"intent": {"accuracy": 0.5}, "size": {"mae": 3}}}
     return make(write(folder, {**encoder_lines, "steps": 120}, ON_TEXT, items=False, gate=gate), run)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def desk(tmp_path_factory: pytest.TempPathFactory, encoder_lines: dict[str, Any], run: Callable[..., str]) -> Made:
     folder = tmp_path_factory.mktemp("texts") / "desk"
     gate = {"min_index_recall": 0.5, "texts": {"answer": {"recall_at_1": 0.3, "mrr": 0.3}}}
@@ -107,7 +120,9 @@ def desk(tmp_path_factory: pytest.TempPathFactory, encoder_lines: dict[str, Any]
 
 
 def served(made: Made) -> TestClient:
-    return TestClient(create_combined_app(service_parts(Workspace.load(made.folder), Settings())))
+    parts = service_parts(Workspace.load(made.folder), Settings())
+    parts.watcher.load_initial()
+    return TestClient(create_combined_app(parts))
 
 
 def test_texts_alone_make_a_release_of_an_encoder(finance: Made) -> None:
@@ -118,8 +133,8 @@ def test_texts_alone_make_a_release_of_an_encoder(finance: Made) -> None:
     # Nothing was computed for what there isn't.
     steps = {path.name.rpartition("-")[0] for path in (finance.folder / ".polyrank" / "runs").iterdir()}
     assert steps == {"tables", "encoder"}
-    assert not (finance.folder / ".polyrank" / "feast").exists()
-    assert not (finance.folder / ".polyrank" / "events").exists() or True
+    assert {path.name for path in (finance.folder / ".polyrank").iterdir()} == {"tables", "runs", "releases", "reports"}
+    assert {row.table for row in finance.report.validation} == {"texts"}
 
 
 def test_tasks_on_texts_are_measured_on_the_test_split(finance: Made) -> None:
@@ -139,3 +154,165 @@ def test_tasks_on_texts_are_measured_on_the_test_split(finance: Made) -> None:
     assert (report.rankings, report.tasks, report.index, report.time_plan, report.examples) == ((), (), (), (), ())
     assert report.data is not None
     assert (report.data.texts, report.data.items, report.data.users) == (60, 0, 0)
+
+
+def test_an_encoder_alone_is_served_with_its_golden_answers(finance: Made) -> None:
+    warmup = json.loads((finance.folder / ".polyrank" / "releases" / finance.release_id / "warmup.json").read_bytes())
+    assert (warmup["retrieval"], warmup["ranking"]) == ([], [])
+    # No golden answer is of a text that is measured on.
+    held_out = set(texts().filter(pl.col("split") == "test")["text"])
+    assert len(warmup["texts"]) == 8
+    assert not {case["text"] for case in warmup["texts"]} & held_out
+    with served(finance) as http:
+        assert http.get("/health/ready").json()["release"] == finance.release_id
+        answer = http.post("/v1/predict", json={"texts": ["soap is 1"], "tasks": ["intent", "drink", "size"]})
+        (row,) = answer.raise_for_status().json()["predictions"]
+        assert row["tasks"]["intent"]["label"] == "soap"
+        assert row["tasks"]["drink"] < 0.5
+        for path, body in (("/v1/candidates", {"text": "soap"}), ("/v1/recommend", {"user_id": "u"})):
+            refused = http.post(path, json=body)
+            assert refused.status_code == 409
+            assert "found a release with encoder alone" in refused.json()["detail"]
+
+
+def test_a_wrong_head_is_caught_when_the_release_is_loaded(finance: Made, tmp_path: Path) -> None:
+    copy = shutil.copytree(finance.folder / ".polyrank" / "releases" / finance.release_id, tmp_path / "copy")
+    heads = copy / "encoder" / "heads.safetensors"
+    arrays = load_file(heads)
+    arrays["head/intent/bias"] = arrays["head/intent/bias"][::-1] * 9 + 5 * np.arange(4, dtype=np.float32)
+    heads.unlink()
+    save_file(arrays, heads)
+    with pytest.raises(WarmupError, match=r"warm-up text .*, task intent: expected"):
+        load_release(copy)
+
+
+def test_the_same_texts_make_the_same_release_and_no_index_is_refreshed(finance: Made, run: Callable[..., str]) -> None:
+    assert finance.release_id in run(finance.folder, "refresh", "model")
+    assert "undated" in run(finance.folder, "releases")
+    assert "expected items to index, found a source without" in run(finance.folder, "refresh", "index", code=1)
+    assert "removed 0 releases" in run(finance.folder, "prune", "--unused-days", "1")
+
+
+def test_an_index_refresh_keeps_models_that_must_be_there(
+    finance: Made, run: Callable[..., str], tmp_path: Path
+) -> None:
+    """Items alone need no model but the encoder; users need those of what they did, which this release hasn't."""
+    folder = shutil.copytree(finance.folder, tmp_path / "grown")
+    document = yaml.safe_load((folder / "polyrank.yaml").read_text(encoding="utf-8"))
+    document["source"]["items"] = {"type": "parquet", "path": "items.parquet"}
+    (folder / "polyrank.yaml").write_text(yaml.safe_dump(document), encoding="utf-8")
+    run(folder, "refresh", "index")
+    grown = ReleaseStore(folder / ".polyrank" / "releases").list()[0]
+    assert grown.parent == finance.release_id
+    assert load_release(folder / ".polyrank" / "releases" / grown.release_id).parts == ("encoder", "items")
+    document["source"]["events"] = {"type": "parquet", "path": "events.parquet"}
+    (folder / "polyrank.yaml").write_text(yaml.safe_dump(document), encoding="utf-8")
+    bought = {"user_id": ["u"], "item_id": ["about-tea"], "event": ["purchase"], "timestamp": [T]}
+    pl.DataFrame(bought).write_parquet(folder / "events.parquet")
+    refused = run(folder, "refresh", "index", code=1)
+    assert f"release {finance.release_id}: expected collaborative/ to keep, found none" in refused
+
+
+def test_labels_are_asked_for_and_words_explained_without_events(finance: Made, run: Callable[..., str]) -> None:
+    out = finance.folder / "next.csv"
+    unlabelled = [None if row % 8 in (1, 2) else thing for row, (thing, _, _) in enumerate(ROWS)]
+    texts(intent=unlabelled).write_parquet(finance.folder / "texts.parquet")
+    try:
+        run(finance.folder, "refresh", "features")
+        run(finance.folder, "label-queue", "intent", "--out", str(out))
+    finally:
+        texts().write_parquet(finance.folder / "texts.parquet")
+        run(finance.folder, "refresh", "features")
+    # Of rows 1 and 2 of eight, 1 is of the test: it is no text to label.
+    assert sorted(pl.read_csv(out)["text_id"]) == sorted(f"t{row}" for row in range(80) if row % 8 == 2)
+    assert "soap" in run(finance.folder, "attribute", "intent", "--text", "soap is 1", "--steps", "2")
+
+
+def test_garbage_in_the_test_split_changes_no_weight(finance: Made, tmp_path: Path) -> None:
+    """Not even the name of the encoder's step: nothing that training reads, however indirectly, holds a test row."""
+    own = Workspace.load(finance.folder)
+    folder = tmp_path / "garbage"
+    shutil.copytree(finance.folder, folder, ignore=shutil.ignore_patterns(".polyrank"))
+    test = [number == 1 for _, _, number in ROWS]
+
+    def spoilt(column: str, garbage: Any) -> list[Any]:
+        sound = texts()[column].to_list()
+        return [garbage if held else value for held, value in zip(test, sound, strict=True)]
+
+    garbage = {"intent": "nonsense", "drink": 1, "size": -1e6, "slots": ["Z", "Z", "Z"], "text": "number number"}
+    texts(**{column: spoilt(column, value) for column, value in garbage.items()}).write_parquet(
+        folder / "texts.parquet"
+    )
+    build = Build.start(Workspace.load(folder), Settings(), None)
+    before = Build.start(own, Settings(), None)
+    assert build.tables.name != before.tables.name
+    assert build.encoder_key == before.encoder_key
+    mine, theirs = build.training_data(), before.training_data()
+    assert [task.classes for task in mine.tasks] == [task.classes for task in theirs.tasks]
+    trained = build.encoder()
+    for name in ("heads.safetensors", "model.safetensors"):
+        assert (trained / name).read_bytes() == (before.encoder() / name).read_bytes()
+
+
+def test_texts_and_items_are_indexed_and_found(desk: Made) -> None:
+    release = desk.folder / ".polyrank" / "releases" / desk.release_id
+    assert {path.name for path in release.iterdir()} >= {"encoder", "index", "items", "vectors"}
+    assert not (release / "collaborative").exists()
+    assert [path.name for path in (release / "vectors").iterdir()] == ["items.npy"]
+    answer = next(row for row in desk.report.texts if row.task == "answer")
+    figures = {own.metric: own for own in answer.figures}
+    # The constant order's first item answers one text in four.
+    assert figures["recall_at_1"].constant == 0.25
+    assert figures["mrr"].constant == pytest.approx((1 + 1 / 2 + 1 / 3 + 1 / 4) / 4)
+    assert figures["recall_at_1"].figure.value > 0.9
+    assert desk.report.data is not None
+    assert desk.report.data.eligible_items == 4
+    assert desk.report.index[0].recall.value == 1
+
+
+def test_an_answer_is_found_by_the_text_that_asks_for_it(desk: Made) -> None:
+    with served(desk) as http:
+        found = http.post("/v1/candidates", json={"text": "bread likes 1", "k": 4}).raise_for_status().json()
+        assert found["candidates"][0]["item_id"] == "about-bread"
+        assert len(found["candidates"]) == 4
+        similar = http.get("/v1/similar/about-tea").raise_for_status().json()["candidates"]
+        assert {one["item_id"] for one in similar} == {"about-coffee", "about-bread", "about-soap"}
+        intent = http.post("/v1/predict", json={"texts": ["tea is 1"]}).raise_for_status().json()
+        assert intent["predictions"][0]["tasks"]["intent"]["label"] == "tea"
+        unknown = http.post("/v1/candidates", json={"user_id": "u"})
+        assert "expected users, found a release with encoder, items alone" in unknown.json()["detail"]
+
+
+def test_new_items_are_indexed_with_the_same_encoder_and_taken_back(desk: Made, run: Callable[..., str]) -> None:
+    store = ReleaseStore(desk.folder / ".polyrank" / "releases")
+    items = pl.read_parquet(desk.folder / "items.parquet")
+    more = pl.DataFrame({"item_id": ["about-gifts"], "title": ["gift gift"]})
+    pl.concat([items, more]).write_parquet(desk.folder / "items.parquet")
+    run(desk.folder, "refresh", "index")
+    refreshed = store.list()[0].release_id
+    assert store.manifest(refreshed).parent == desk.release_id
+    assert len(load_release(store.path(refreshed)).retriever.snapshot) == 5
+    run(desk.folder, "evaluate", refreshed)
+    run(desk.folder, "publish", refreshed)
+    assert store.current() == refreshed
+    run(desk.folder, "rollback")
+    assert store.current() == desk.release_id
+
+
+def test_studies_of_texts_read_no_test_split(desk: Made) -> None:
+    build = Build.start(Workspace.load(desk.folder), Settings(), None)
+    data = study_data(build)
+    held_out = set(texts().filter(pl.col("split") == "test")["text"])
+    parts = (data.texts, data.validation_texts, data.test_texts)
+    assert all(len(part.texts) for part in parts)
+    assert not held_out & {text for part in parts for text in part.texts}
+    assert not data.cuts
+
+
+def test_task_values_and_tuning_need_no_events(tmp_path: Path, encoder_lines: dict[str, Any]) -> None:
+    cheap = {**encoder_lines, "steps": 2, "validate_every": 1, "baseline_batches": 1}
+    folder = str(write(tmp_path / "studied", cheap, [*ON_TEXT[:1], ANSWER], items=True))
+    values = task_values(folder, seeds=1)
+    assert {row.target for row in values.targets} == {"intent", "answer"}
+    found = tune(folder, trials=1, seeds=1)
+    assert {row.task for row in found.gains} == {"intent", "answer"}
