@@ -6,6 +6,7 @@ users. A catalogue therefore only ever appends: `extend` keeps every earlier pos
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -112,6 +113,10 @@ class Tables:
         texts = self.texts.filter(earlier | undated) if TIMESTAMP in self.texts.columns else self.texts
         return replace(self, events=self.events.filter(earlier), texts=texts)
 
+    def only(self, names: Collection[str]) -> Tables:
+        """Return the same with the rows of the named tables alone."""
+        return replace(self, **{name: frame.clear() for name, frame in self.frames.items() if name not in names})
+
     def without_test(self) -> Tables:
         """Return the same without the texts of split `test`: all that training, however indirectly, may read."""
         if SPLIT not in self.texts.columns:
@@ -151,8 +156,7 @@ def extend(previous: Tables | None, new: Tables) -> Tables:
     """Return the new tables with the previous catalogue's positions kept and new ids appended.
 
     An id in both takes the new attributes; one that only the previous catalogue has keeps its row as it was (an
-    attribute that the new table lacks is null). Events and texts are the new ones: a refresh reads its sources whole. A
-    table that the source no longer has ends.
+    attribute that the new table lacks is null). Events and texts are the new ones: a refresh reads its sources whole.
     """
     if previous is None:
         return new
@@ -164,8 +168,6 @@ def extend(previous: Tables | None, new: Tables) -> Tables:
 
 
 def _extend_catalogue(previous: pl.DataFrame, new: pl.DataFrame, key: str) -> pl.DataFrame:
-    if new.is_empty():
-        return new
     gone = previous.join(new.select(key), on=key, how="anti")
     kept_columns = [column for column in gone.columns if column in new.columns]
     rows = pl.concat([new, gone.select(kept_columns)], how="diagonal_relaxed")

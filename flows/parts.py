@@ -13,6 +13,7 @@ from features.tables import EVENTS_TABLE, ITEMS_TABLE
 from features.tasks import TaskSpec
 from infra.errors import InvalidInputError
 from ranking.spaces import pair_tasks
+from retrieval.parts import Part
 
 _ITEMS: Final = "items in the source"
 _EVENTS: Final = "events in the source"
@@ -49,6 +50,14 @@ class Parts:
         """Return the parts that a source's tables (their names) and the tasks make."""
         events = EVENTS_TABLE in tables
         return cls(items=ITEMS_TABLE in tables, events=events, ranking=events and bool(pair_tasks(tasks)))
+
+    @property
+    def held(self) -> tuple[Part, ...]:
+        """The parts by the names that a release and its service call them."""
+        given: tuple[tuple[Part, bool], ...] = (
+            ("encoder", True), ("items", self.items), ("users", self.events), ("ranking", self.ranking),
+        )  # fmt: skip
+        return tuple(part for part, is_there in given if is_there)
 
     def check_sections(self, given: Collection[str]) -> None:
         """Check that no section of the file is about what the workspace doesn't have.

@@ -46,7 +46,7 @@ def validate(context: typer.Context, workspace: WorkspaceOption = None) -> None:
     from flows.workspace import Workspace  # noqa: PLC0415
 
     loaded = Workspace.load(workspace_folder(context, workspace).folder)
-    say(f"[green]✓[/] {escape(str(loaded.file))}")
+    say(f"[green]✓[/] {escape(str(loaded.file))}: a release of it holds {', '.join(loaded.config.parts.held)}")
     config = loaded.config
     tables, report = load(config.source, loaded.folder, datetime.now(UTC), rules=config.validation)
     OUT.print(report.render())

@@ -90,7 +90,8 @@ def build_tables(
         report = report.model_copy(update={"findings": (*report.findings, *findings)})
         sequence = logged[SEQUENCE].max() if logged.height else 0
         write_atomic(out / _LOGGED, json.dumps({SEQUENCE: sequence}).encode())
-    tables = extend(previous, tables)
+    # A catalogue that the source no longer has ends with it.
+    tables = extend(None if previous is None else previous.only(config.declared), tables)
     for name, frame in tables.frames.items():
         frame.write_parquet(out / f"{name}.parquet", statistics=True, row_group_size=2**17)
     write_atomic(out / VALIDATION, report.model_dump_json(indent=1).encode())

@@ -140,11 +140,12 @@ def test_where_nobody_can_buy_every_item_of_its_kind_is_eligible() -> None:
     np.testing.assert_array_equal(answers, [True, False])
 
 
-def test_a_catalogue_ends_with_its_table() -> None:
+def test_a_catalogue_that_a_source_no_longer_has_goes_on_in_no_other() -> None:
     shop = tables(["a"], ["u"], [("u", "a", "view", DAY[0])])
     texts = Tables(texts=pl.DataFrame({TEXT_ID: ["1"], TEXT: ["tea"]}))
-    assert extend(shop, texts).items.is_empty()
-    assert extend(shop, texts).users.is_empty()
+    alone = extend(shop.only({"texts"}), texts)
+    assert (alone.items.height, alone.users.height, alone.texts.height) == (0, 0, 1)
+    assert extend(shop.only({"items", "texts"}), texts).items[ITEM_ID].to_list() == ["a"]
 
 
 def test_test_rows_are_taken_out_of_texts_alone() -> None:

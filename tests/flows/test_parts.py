@@ -42,7 +42,10 @@ def load(folder: Path, tables: dict[str, Any], *tasks: dict[str, Any], **lines: 
 def test_parts_follow_from_tables_and_tasks(
     tmp_path: Path, tables: dict[str, Any], tasks: list[dict[str, Any]], items: bool, events: bool, ranking: bool
 ) -> None:
-    assert load(tmp_path, tables, *tasks).config.parts == Parts(items=items, events=events, ranking=ranking)
+    parts = load(tmp_path, tables, *tasks).config.parts
+    assert parts == Parts(items=items, events=events, ranking=ranking)
+    flags = {"encoder": True, "items": items, "users": events, "ranking": ranking}
+    assert parts.held == tuple(name for name, there in flags.items() if there)
 
 
 def test_a_ranking_of_pairs_is_not_one_of_their_numbers() -> None:

@@ -92,6 +92,18 @@ def test_a_changed_file_of_texts_is_seen_beside_a_package(tmp_path: Path) -> Non
     assert fingerprint(CompleteJourneyConfig(), tmp_path) not in (first, fingerprint(config, tmp_path))
 
 
+def test_a_changed_file_of_a_text_set_is_seen(tmp_path: Path) -> None:
+    config = FinanceConfig(fiqa=Path("sets"))
+    (tmp_path / "sets").mkdir()
+    pl.DataFrame({"text": ["a"]}).write_parquet(tmp_path / "sets" / "fiqa.parquet")
+    first = fingerprint(config, tmp_path)
+    assert fingerprint(config, tmp_path) == first
+    pl.DataFrame({"text": ["a", "b"]}).write_parquet(tmp_path / "sets" / "fiqa.parquet")
+    assert fingerprint(config, tmp_path) != first
+    # The sample's files are the package's.
+    assert "tfn_topic.parquet:" in fingerprint(FinanceConfig(), tmp_path)
+
+
 def test_without_events_the_data_ends_just_after_its_latest_text(tmp_path: Path) -> None:
     def end(**texts: list[Any]) -> datetime:
         write_tables(Tables(texts=pl.DataFrame({"text_id": ["1", "2"], "text": ["a", "b"], **texts})), tmp_path / "t")
@@ -123,13 +135,12 @@ def test_test_rows_are_stored_and_never_reach_a_build(shop: Path) -> None:
     assert start(shop).encoder_key == key
 
 
-def test_a_changed_file_of_a_text_set_is_seen(tmp_path: Path) -> None:
-    config = FinanceConfig(fiqa=Path("sets"))
-    (tmp_path / "sets").mkdir()
-    pl.DataFrame({"text": ["a"]}).write_parquet(tmp_path / "sets" / "fiqa.parquet")
-    first = fingerprint(config, tmp_path)
-    assert fingerprint(config, tmp_path) == first
-    pl.DataFrame({"text": ["a", "b"]}).write_parquet(tmp_path / "sets" / "fiqa.parquet")
-    assert fingerprint(config, tmp_path) != first
-    # The sample's files are the package's.
-    assert "tfn_topic.parquet:" in fingerprint(FinanceConfig(), tmp_path)
+def test_a_shop_that_becomes_texts_leaves_nothing_of_itself(shop: Path) -> None:
+    assert start(shop).data.n_users == 1
+    alone = WORKSPACE.replace("  items: {type: parquet, path: items.parquet}\n", "")
+    alone = alone.replace("  events: {type: parquet, path: events.parquet}\n", "")
+    alone = "".join(line for line in alone.splitlines(keepends=True) if "purchase" not in line)
+    (shop / "polyrank.yaml").write_text(alone, encoding="utf-8")
+    data = start(shop).data
+    assert (data.n_users, data.n_items, data.events.height) == (0, 0, 0)
+    assert data.tables.texts.height == 1
