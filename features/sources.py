@@ -1,9 +1,9 @@
 """From where data lives to canonical, validated tables: `load` reads what the workspace declares.
 
-A source is either one of the data sets we ship (`type: complete_journey` or `movielens`) or `type: tables`, which names
-for items, users and events a Parquet file, a CSV file or a database query each, with a mapping of columns. Any of them
-may name a table of `texts` besides, for tasks on single texts. Tables of one's own may be texts alone, or texts and the
-items that answer them:
+A source is either a data set that has an adapter (`type: complete_journey`, `movielens`, `support` or `finance`) or
+`type: tables`, which names for items, users and events a Parquet file, a CSV file or a database query each, with a
+mapping of columns. A shop may name a table of `texts` besides, for tasks on single texts. Tables of one's own may be
+texts alone, or texts and the items that answer them:
 
     type: tables
     items: {type: csv, path: products.csv, columns: {item_id: sku, title: name, category: group}}
@@ -33,19 +33,23 @@ from typing import Annotated
 from pydantic import Field
 
 from features.datasets.complete_journey import read_complete_journey
+from features.datasets.finance import FinanceConfig, read_finance
 from features.datasets.journey_files import CompleteJourneyConfig
 from features.datasets.movielens import MovieLensConfig, read_movielens
+from features.datasets.support import SupportConfig, read_support
+from features.datasets.text_sets import TextSetsConfig
 from features.findings import Finding, ValidationReport
 from features.rules import ValidationConfig
 from features.tables import Tables
 from features.tabular import TablesConfig, read_declared, read_texts
 from features.validate import validate
 
-SourceConfig = Annotated[TablesConfig | CompleteJourneyConfig | MovieLensConfig, Field(discriminator="type")]
+AnySource = TablesConfig | CompleteJourneyConfig | MovieLensConfig | SupportConfig | FinanceConfig
+SourceConfig = Annotated[AnySource, Field(discriminator="type")]
 
 
 def load(
-    config: TablesConfig | CompleteJourneyConfig | MovieLensConfig,
+    config: AnySource,
     base: Path,
     now: datetime,
     *,
@@ -76,9 +80,14 @@ def load(
             tables, notes = read_complete_journey(located)
         case MovieLensConfig():
             tables, notes = read_movielens(config.model_copy(update={"path": base / config.path}))
+        case SupportConfig():
+            tables, notes = read_support(config, base)
+        case FinanceConfig():
+            tables, notes = read_finance(config, base)
         case TablesConfig():
             tables, notes = read_declared(config, base, rules, variables)
-    if config.texts is not None:
+    # Those are texts themselves.
+    if not isinstance(config, TextSetsConfig) and config.texts is not None:
         texts, found = read_texts(config.texts, base, rules, variables)
         tables, notes = replace(tables, texts=texts), (*notes, *found)
     return validate(tables, rules, now=now, declared=config.declared, notes=notes)

@@ -228,7 +228,7 @@ def split_texts(texts: pl.DataFrame, plan: TimePlan) -> tuple[pl.DataFrame, pl.D
         plan: the release's cuts.
     """
     if TIMESTAMP in texts.columns:
-        texts = texts.filter(pl.col(TIMESTAMP) < plan.encoder_end)
+        texts = texts.filter((pl.col(TIMESTAMP) < plan.encoder_end) | pl.col(TIMESTAMP).is_null())
     if SPLIT not in texts.columns:
         held = _held_out(texts, plan)
         return texts.filter(~held), texts.filter(held)
@@ -248,12 +248,12 @@ def _held_out(texts: pl.DataFrame, plan: TimePlan) -> Bool:
     return held_out_ids(texts[TEXT_ID])
 
 
-def held_out_ids(ids: pl.Series) -> Bool:
+def held_out_ids(ids: pl.Series, one_in: int = _HELD_OUT_IN) -> Bool:
     """Return which ids are held out, bool `[n]`: one in ten by a hash, so that an id never changes sides.
 
     Polars' own hash may change with its version.
     """
-    held: Bool = _numbers(ids) % _HELD_OUT_IN == 0
+    held: Bool = _numbers(ids) % one_in == 0
     return held
 
 

@@ -104,9 +104,13 @@ class Tables:
         return {ITEMS_TABLE: self.items, USERS_TABLE: self.users, EVENTS_TABLE: self.events, TEXTS_TABLE: self.texts}
 
     def before(self, cut: datetime) -> Tables:
-        """Return the same catalogue with the events and dated texts strictly before the cut (an aware datetime)."""
+        """Return the same catalogue with the events and texts strictly before the cut (an aware datetime).
+
+        A text that has a split in place of a time stays.
+        """
         earlier = pl.col(TIMESTAMP) < cut
-        texts = self.texts.filter(earlier) if TIMESTAMP in self.texts.columns else self.texts
+        undated = pl.col(TIMESTAMP).is_null()
+        texts = self.texts.filter(earlier | undated) if TIMESTAMP in self.texts.columns else self.texts
         return replace(self, events=self.events.filter(earlier), texts=texts)
 
     def only(self, names: Collection[str]) -> Tables:

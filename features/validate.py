@@ -127,7 +127,6 @@ def _check_catalogue(gate: Gate, key: str) -> None:
 
 def _check_times(gate: Gate, now: datetime) -> None:
     gate.check_times(TIMESTAMP)
-    gate.reject(pl.col(TIMESTAMP).is_null(), NULL_KEY, TIMESTAMP, expected="a time", found="null")
     late = f"times up to {now.isoformat()}"
     gate.reject(pl.col(TIMESTAMP) > now, FUTURE_TIMESTAMP, TIMESTAMP, expected=late, found="later times")
 
@@ -140,6 +139,10 @@ def _check_texts(gate: Gate, now: datetime) -> None:
         gate.check_split()
     if TIMESTAMP in gate.frame.columns:
         _check_times(gate, now)
+        # A text of neither could be of any time, and would be trained on before it was written.
+        placed = pl.col(SPLIT).is_not_null() if SPLIT in gate.frame.columns else pl.lit(value=False)
+        lost = pl.col(TIMESTAMP).is_null() & ~placed
+        gate.reject(lost, NULL_KEY, TIMESTAMP, expected="a time, or a split instead", found="null")
 
 
 def _check_events(gate: Gate, items: pl.DataFrame, users: pl.DataFrame, now: datetime) -> None:
@@ -147,6 +150,7 @@ def _check_events(gate: Gate, items: pl.DataFrame, users: pl.DataFrame, now: dat
     for column in (USER_ID, ITEM_ID, EVENT):
         gate.check_text(column)
     _check_times(gate, now)
+    gate.reject(pl.col(TIMESTAMP).is_null(), NULL_KEY, TIMESTAMP, expected="a time", found="null")
     for column in AMOUNTS:
         gate.check_amount(column)
     for rule, key, catalogue in ((UNKNOWN_ITEM, ITEM_ID, items), (UNKNOWN_USER, USER_ID, users)):

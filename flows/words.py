@@ -14,15 +14,15 @@ def format_figure(figure: Figure | None, digits: int = 4) -> str:
 
 
 def format_interval(figure: Figure | None, digits: int = 4) -> str:
-    """Return "low to high", or nothing without an interval."""
+    """Return "low to high", or nothing without an interval; the minus is the typographic one, and no zero has it."""
     if figure is None or figure.low is None or figure.high is None:
         return ""
-    return f"{figure.low:.{digits}f} to {figure.high:.{digits}f}"
+    return f"{figure.low:z.{digits}f} to {figure.high:z.{digits}f}".replace("-", "−")
 
 
 def format_signed(figure: Figure | None, digits: int = 4) -> str:
     """Return a difference with its sign; the minus is the typographic one."""
-    return "–" if figure is None else f"{figure.value:+.{digits}f}".replace("-", "−")
+    return "–" if figure is None else f"{figure.value:+z.{digits}f}".replace("-", "−")
 
 
 def metric_name(metric: AuditMetric, k: int) -> str:

@@ -13,6 +13,7 @@ from typing import Final
 
 import polars as pl
 
+from features.datasets.text_sets import TextSetsConfig
 from features.event_log import SEQUENCE
 from features.findings import Finding, ValidationReport
 from features.rules import ValidationConfig
@@ -33,6 +34,8 @@ def fingerprint(config: SourceConfig, base: Path) -> str:
 
     A database has none that is cheap and sure, so its fingerprint never repeats and it is always read anew.
     """
+    if isinstance(config, TextSetsConfig):
+        return " ".join(_files(sorted((base / folder).rglob("*"))) for folder in config.folders)
     texts = "" if config.texts is None else _table_mark(config.texts, base)
     if isinstance(config, TablesConfig):
         events = config.events if isinstance(config.events, tuple) else (config.events,)

@@ -135,6 +135,16 @@ def test_a_split_goes_before_dates_and_hashes() -> None:
     assert held[TEXT_ID].to_list() == ["t3", "t4", "t19", "t23"]
 
 
+def test_a_text_with_a_split_in_place_of_a_time_is_read() -> None:
+    mixed = texts(200, 2, 1).with_columns(
+        pl.Series(SPLIT, ["train", "validation", "train"]),
+        pl.when(pl.int_range(3) < 2).then(None).otherwise(TIMESTAMP).alias(TIMESTAMP),
+    )
+    train, held = split_texts(mixed, plan(T, H))
+    # t2 is dated, one day before the ranker's oldest cut.
+    assert (train[TEXT_ID].to_list(), held[TEXT_ID].to_list()) == (["t0", "t2"], ["t1"])
+
+
 def test_no_split_lets_a_text_of_the_rankers_time_train() -> None:
     late = texts(10, 0, -10).with_columns(pl.Series(SPLIT, ["train"] * 3))
     train, held = split_texts(late, plan(T, H))

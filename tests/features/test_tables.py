@@ -67,8 +67,10 @@ def test_before_leaves_out_texts_at_or_after_the_cut() -> None:
     dated = pl.DataFrame({TEXT_ID: ["1", "2", "3"], TEXT: ["a", "b", "c"], TIMESTAMP: DAY[:3]})
     both = replace(tables(["a"], ["u"], []), texts=dated)
     assert both.before(DAY[1]).texts[TEXT_ID].to_list() == ["1"]
-    # A text without a time belongs to none.
+    # A text without a time belongs to none, be it one among others.
     assert replace(both, texts=dated.drop(TIMESTAMP)).before(DAY[1]).texts.height == 3
+    mixed = dated.with_columns(pl.when(pl.col(TEXT_ID) != "2").then(TIMESTAMP).alias(TIMESTAMP))
+    assert replace(both, texts=mixed).before(DAY[1]).texts[TEXT_ID].to_list() == ["1", "2"]
 
 
 def test_texts_are_the_new_ones() -> None:

@@ -355,3 +355,12 @@ def test_every_row_of_wild_tables_is_kept_or_accounted_for(rows: list[tuple[str 
     assert_every_row_accounted(report)
     assert tables.events.null_count().select(USER_ID, ITEM_ID, EVENT, TIMESTAMP).row(0) == (0, 0, 0, 0)
     assert tables.events.select(USER_ID, ITEM_ID, EVENT, TIMESTAMP).is_duplicated().sum() == 0
+
+
+def test_a_text_without_a_time_needs_a_split_where_others_have_times() -> None:
+    placed = texts(text=["a", "b"], timestamp=[THEN, None], split=[None, "test"])
+    tables, report = validate(make(texts=placed), ValidationConfig(), now=NOW)
+    assert tables.texts[TIMESTAMP].null_count() == 1
+    assert report.dropped == 0
+    lost = texts(text=["a", "b"], timestamp=[None, None], split=[None, "test"])
+    assert failure(make(texts=lost)).report.count(NULL_KEY, TEXTS_TABLE) == 1

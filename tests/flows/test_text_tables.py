@@ -9,6 +9,7 @@ from typing import Any
 import polars as pl
 import pytest
 
+from features.datasets.finance import FinanceConfig
 from features.datasets.journey_files import CompleteJourneyConfig
 from features.splits import UNDATED
 from features.table_config import ParquetTable
@@ -89,6 +90,18 @@ def test_a_changed_file_of_texts_is_seen_beside_a_package(tmp_path: Path) -> Non
     pl.DataFrame({"text_id": ["1", "2"], "text": ["a", "b"]}).write_parquet(tmp_path / "texts.parquet")
     assert fingerprint(config, tmp_path) != first
     assert fingerprint(CompleteJourneyConfig(), tmp_path) not in (first, fingerprint(config, tmp_path))
+
+
+def test_a_changed_file_of_a_text_set_is_seen(tmp_path: Path) -> None:
+    config = FinanceConfig(fiqa=Path("sets"))
+    (tmp_path / "sets").mkdir()
+    pl.DataFrame({"text": ["a"]}).write_parquet(tmp_path / "sets" / "fiqa.parquet")
+    first = fingerprint(config, tmp_path)
+    assert fingerprint(config, tmp_path) == first
+    pl.DataFrame({"text": ["a", "b"]}).write_parquet(tmp_path / "sets" / "fiqa.parquet")
+    assert fingerprint(config, tmp_path) != first
+    # The sample's files are the package's.
+    assert "tfn_topic.parquet:" in fingerprint(FinanceConfig(), tmp_path)
 
 
 def test_without_events_the_data_ends_just_after_its_latest_text(tmp_path: Path) -> None:
