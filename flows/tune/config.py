@@ -2,7 +2,7 @@
 
     tune:
       space:
-        balance.method: [static, uncertainty, dual]
+        balance.method: [static, volume, uncertainty, dual]
         learning_rate: {low: 1e-5, high: 2e-4, log: true}
       weights: true
 
@@ -53,7 +53,7 @@ class Range(BaseModel):
 Choices = Annotated[tuple[Scalar, ...], Field(min_length=1)]
 # Around the defaults of the encoder, which were tuned on the demo; a trial takes at most twice its time.
 DEFAULT_SPACE: Final[Mapping[str, Range | Choices]] = {
-    "balance.method": ("static", "uncertainty", "dual"),
+    "balance.method": ("static", "volume", "uncertainty", "dual"),
     "batch.task_exponent": Range(low=0.0, high=1.0),
     "dropout": Range(low=0.0, high=0.3),
     "head_learning_rate": Range(low=3e-5, high=1e-3, log=True),

@@ -231,9 +231,10 @@ class EncoderConfig(BaseModel):
     def _meta_and_fedmix_stand_alone(self) -> Self:
         """Refuse what looks across the tasks of a batch beside episodes of one task, and two ways of mixing rows."""
         across = {"residual": self.residual, "limits": self.limits, "keep.kl": self.keep.kl}
-        if self.meta is not None and self.balance.method != "static":
+        if self.meta is not None and self.balance.method not in ("static", "volume"):
             raise ValueError(
-                f"meta: expected balance.method static, whose importances weigh episodes, found {self.balance.method}"
+                "meta: expected balance.method static or volume, whose importances weigh episodes, "
+                f"found {self.balance.method}"
             )
         for name, option in across.items():
             if self.meta is not None and option:
@@ -247,8 +248,8 @@ class EncoderConfig(BaseModel):
     def _limits_can_be_kept(self) -> Self:
         """Refuse limits beside a balance that has no multipliers, and two of one name."""
         method, names = self.balance.method, [limit.name for limit in self.limits]
-        if names and method not in ("static", "lagrangian"):
-            raise ValueError(f"limits: expected balance.method static or lagrangian, found {method}")
+        if names and method not in ("static", "volume", "lagrangian"):
+            raise ValueError(f"limits: expected balance.method static, volume or lagrangian, found {method}")
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"limits: expected each gap once, found twice: {', '.join(twice)}")

@@ -1,6 +1,6 @@
 """Single-task against multi-task training of the encoder: every task's error on rows no run read, by method and seed.
 
-usage: python tests/benchmarks/multitask.py -w WORKSPACE [--as-of DATE] [--seeds 5] [--methods static dual]
+usage: python tests/benchmarks/multitask.py -w WORKSPACE [--as-of DATE] [--seeds 5] [--methods volume dual]
 
 Every run has the workspace's budget of steps, batches and early stopping; what differs is the tasks in it and how they
 are balanced. A run trains on the encoder's cuts, stops by its validation cut, and is measured on the oldest ranker cut
@@ -133,7 +133,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("-w", "--workspace", type=Path, required=True)
     parser.add_argument("--as-of", type=parse_as_of, default=None)
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--methods", nargs="+", default=["static", "uncertainty", "dual", "aligned_mtl"])
+    parser.add_argument("--methods", nargs="+", default=["volume", "static", "uncertainty", "dual", "aligned_mtl"])
     parser.add_argument("--results", type=Path, default=None)
     return parser.parse_args()
 

@@ -30,7 +30,7 @@ from flows.tune.runs import Run, Runs
 from flows.tune.study_data import StudyData, study_data
 from flows.workspace import Workspace
 from infra.settings import Settings
-from retrieval.encoder.balance.config import GradientMethod, ScalarMethod
+from retrieval.encoder.balance.config import BalanceConfig, GradientMethod, ScalarMethod
 from retrieval.encoder.config import BackboneConfig, EncoderConfig
 from retrieval.encoder.data import TrainingData
 from retrieval.encoder.pretrain.config import PretrainConfig
@@ -47,7 +47,7 @@ def options(tasks: Sequence[str], party: Mapping[str, str]) -> Iterator[tuple[st
     yield DEFAULT, {}
     limits = {"lagrangian": {"limits": dict.fromkeys(tasks, 0.9)}}
     for method in (*get_args(ScalarMethod), *get_args(GradientMethod)):
-        if method != "static":
+        if method != BalanceConfig().method:
             yield method, {"balance": {"method": method, **(limits if method == "lagrangian" else {})}}
     yield "all tasks alike", {"balance": {"contrastive": 1.0}}
     yield "rows by volume", {"batch": {"task_exponent": 1.0}}

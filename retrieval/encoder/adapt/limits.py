@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from retrieval.encoder.adapt.config import LimitConfig
 from retrieval.encoder.adapt.gaps import GroupGap
 from retrieval.encoder.balance.config import BalanceConfig
+from retrieval.encoder.balance.convex import by_volume
 from retrieval.encoder.balance.make import TaskLoss, make_balance
 from retrieval.encoder.balance.step import Balance
 from retrieval.encoder.batch import Batch
@@ -105,13 +106,16 @@ def balance_with_limits(
     balance = config.balance.for_tasks({task.name: task.kind for task in tasks})
     if not config.limits:
         return make_balance(balance, losses)
+    if balance.method == "volume":
+        labels = {name: loss.count for name, loss in losses.items()}
+        balance = balance.model_copy(update={"weights": by_volume(balance.weights, labels, balance.volume.exponent)})
     for limit in config.limits:
         losses[limit.name] = TaskLoss(kind="regression", baseline=_unit(limit, baselines), count=0)
     return make_balance(_limited(balance, config.limits), losses)
 
 
 def _limited(balance: BalanceConfig, limits: Sequence[LimitConfig]) -> BalanceConfig:
-    """Return the balance with a multiplier for each limit; without them `lagrangian` is `static`."""
+    """Return the balance with a multiplier for each limit; without them `lagrangian` is the sum by importance."""
     own = {limit.name: limit.limit for limit in limits}
     lagrangian = balance.lagrangian.model_copy(update={"limits": {**balance.lagrangian.limits, **own}})
     weights = {**balance.weights, **dict.fromkeys(own, 0.0)}

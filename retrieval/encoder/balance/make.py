@@ -76,6 +76,9 @@ def make_balance(config: BalanceConfig, tasks: Mapping[str, TaskLoss]) -> Balanc
             f"balance.weights: expected equal importances for method {config.method!r}, which makes the tasks' "
             f"gradients count alike whatever their scale, found {importance}"
         )
+    if config.method == "volume":
+        counts = {name: task.count for name, task in tasks.items()}
+        importance = by_volume(importance, counts, config.volume.exponent)
     scales = Scales(
         importance=importance,
         baselines={name: max(task.baseline, LOWEST_BASELINE[task.kind]) for name, task in tasks.items()},
@@ -95,17 +98,14 @@ def _scalariser(config: BalanceConfig, scales: Scales, tasks: Mapping[str, TaskL
         case "famo":
             return Famo(scales, learning_rate=config.famo.learning_rate, weight_decay=config.famo.weight_decay)
         case _:
-            factors = _factors(config, scales.importance, tasks)
+            factors = _factors(config, scales.importance)
             return Convex(scales, factors) if factors else None
 
 
-def _factors(config: BalanceConfig, importance: Mapping[str, float], tasks: Mapping[str, TaskLoss]) -> Factors | None:
+def _factors(config: BalanceConfig, importance: Mapping[str, float]) -> Factors | None:
     match config.method:
-        case "static":
+        case "static" | "volume":
             return Static(importance)
-        case "volume":
-            counts = {name: task.count for name, task in tasks.items()}
-            return Static(by_volume(importance, counts, config.volume.exponent))
         case "dual":
             dual = config.dual
             return Dual(importance, dual.baselines, eta=dual.eta, pull=dual.pull)

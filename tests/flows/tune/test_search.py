@@ -64,7 +64,7 @@ def test_the_first_trial_is_the_workspace_s_own(tmp_path: Path) -> None:
     found = search(tmp_path, tasks=("buy", "churn"))
     first, *others = run(found, 4)
     assert first.point == {
-        "learning_rate": 5e-5, "steps": 100, "balance.method": "static", "balance.weights.buy": 1.0,
+        "learning_rate": 5e-5, "steps": 100, "balance.method": "volume", "balance.weights.buy": 1.0,
         "balance.weights.churn": 1.0,
     }  # fmt: skip
     # The mean error over the own configuration's.
@@ -81,7 +81,7 @@ def test_the_first_trial_is_the_workspace_s_own(tmp_path: Path) -> None:
 def test_importances_are_drawn_only_where_they_count(tmp_path: Path) -> None:
     rows = run(search(tmp_path, tasks=("buy", "churn")), 10)
     methods = {row.point["balance.method"]: "balance.weights.buy" in row.point for row in rows}
-    assert methods == {"static": True, "mgda": False}
+    assert methods == {"volume": True, "static": True, "mgda": False}
 
 
 def test_a_search_finds_what_is_better(tmp_path: Path) -> None:

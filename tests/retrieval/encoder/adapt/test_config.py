@@ -29,7 +29,7 @@ LIMIT = {"task": "churn", "on": "user", "column": "region", "measure": "rate_gap
         ({"augment": {"back_translation": "no colon"}}, "back_translation"),
         ({"lora": {"rnak": 4}}, "rnak"),
         ({"augment": {"tokens": {"rate": 1.0}}}, "less than 1"),
-        ({"meta": META, "balance": {"method": "pcgrad"}}, "meta: expected balance.method static, .* found pcgrad"),
+        ({"meta": META, "balance": {"method": "pcgrad"}}, "meta: expected balance.method static .* found pcgrad"),
         ({"meta": META, "residual": {}}, "meta: expected no residual, whose terms are of no single task, found both"),
         ({"meta": META, "start": "runs/encoder", "keep": {"kl": 1.0}}, "meta: expected no keep.kl"),
         ({"meta": META, "limits": [LIMIT]}, "meta: expected no limits"),

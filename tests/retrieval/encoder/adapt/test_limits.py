@@ -199,7 +199,7 @@ def test_a_limit_makes_the_gap_smaller_at_a_cost(world: TrainingData, short: Run
     data = grouped(world)
     lines = {
         "steps": 60, "validate_every": 10, "patience": 9, "task_patience": 9,
-        "balance": {"contrastive": 1, "lagrangian": {"eta": 0.3, "ceiling": 10}},
+        "balance": {"method": "static", "contrastive": 1, "lagrangian": {"eta": 0.3, "ceiling": 10}},
     }  # fmt: skip
     free = short(data, **lines)
     limited = short(data, **lines, limits=[{**LINES, "rows": 5, "window": 5}])
@@ -220,7 +220,7 @@ def test_a_limit_for_which_batches_hold_too_few_rows_is_refused(world: TrainingD
             short(grouped(world), limits=[{**gap, "rows": rows}])
 
 
-@pytest.mark.parametrize("method", ["static", "lagrangian"])
+@pytest.mark.parametrize("method", ["static", "volume", "lagrangian"])
 def test_a_limit_that_holds_changes_no_bit(world: TrainingData, short: Runner, method: str) -> None:
     balance = {"method": method} | ({"lagrangian": {"limits": {"purchase": 0.9}}} if method == "lagrangian" else {})
     lines = {"warmup": {"steps": 4, "validate_every": 2}, "balance": balance, "dropout": 0.1}
@@ -247,7 +247,7 @@ def test_what_the_data_cannot_tell_is_refused(world: TrainingData, full_world: T
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        ({"balance": {"method": "dual"}}, "limits: expected balance.method static or lagrangian, found dual"),
+        ({"balance": {"method": "dual"}}, "limits: expected balance.method static, volume or lagrangian, found dual"),
         ({"balance": {"method": "pcgrad"}}, "found pcgrad"),
         ({"limits": [LINES, LINES]}, "expected each gap once, found twice: churn rate_gap by user age"),
         ({"limits": [{**LINES, "limit": 0}]}, "greater than 0"),

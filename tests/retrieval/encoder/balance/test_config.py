@@ -26,7 +26,7 @@ def test_an_importance_is_a_finite_number_from_0(weight: float) -> None:
 def test_limits_and_their_method_come_together() -> None:
     with pytest.raises(ValidationError, match="at least one task, found none"):
         BalanceConfig(method="lagrangian")
-    with pytest.raises(ValidationError, match="found 'static', which would not keep them"):
+    with pytest.raises(ValidationError, match="found 'volume', which would not keep them"):
         BalanceConfig.model_validate({"lagrangian": {"limits": {"a": 0.9}}})
 
 

@@ -133,9 +133,9 @@ def test_numbers_of_gradient_methods_arrive(options: dict[str, object], tasks: d
     assert not torch.allclose(found[0], found[1], rtol=1e-3)
 
 
-def test_contrastive_tasks_weigh_three_times_unless_declared() -> None:
+def test_contrastive_tasks_weigh_six_times_unless_declared() -> None:
     kinds = {"retrieval": "contrastive", "answer": "contrastive", "buy": "binary"}
     config = BalanceConfig(weights={"answer": 0.5})
-    assert config.for_tasks(kinds).weights == {"retrieval": 3.0, "answer": 0.5, "buy": 1.0}
+    assert config.for_tasks(kinds).weights == {"retrieval": 6.0, "answer": 0.5, "buy": 1.0}
     # It would be refused with other importances than equal ones, and nobody declared any.
     assert BalanceConfig(method="mgda").for_tasks(kinds).weights == {}
