@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from importlib.metadata import version
 from pathlib import Path
+from typing import Literal
 from uuid import uuid4
 
 from fastapi import APIRouter, FastAPI
@@ -23,7 +24,7 @@ class Choice(BaseModel):
 
     index: int = 0
     message: ChatMessage
-    finish_reason: str = "stop"
+    finish_reason: Literal["stop", "length"]
 
 
 class ChatResponse(BaseModel):
@@ -44,12 +45,14 @@ def create_app(model: CausalModel, settings: Settings) -> FastAPI:
     @routes.post("/chat/completions")
     def complete(body: ChatRequest) -> ChatResponse:
         """Answer a conversation; the request's model name is not looked at, as there is one."""
-        words = model.complete(body.messages, body.max_tokens, body.temperature)
+        found = model.complete(body.messages, body.max_tokens, body.temperature)
         return ChatResponse(
             id=f"chatcmpl-{uuid4().hex}",
             created=int(time.time()),
             model=model.name,
-            choices=[Choice(message=ChatMessage(role="assistant", content=words))],
+            choices=[
+                Choice(message=ChatMessage(role="assistant", content=found.text), finish_reason=found.finish_reason)
+            ],
         )
 
     return web.create_app(

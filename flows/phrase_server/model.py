@@ -6,7 +6,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final, Literal, Self
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -21,6 +21,19 @@ class CausalModelError(InvalidInputError):
     """The folder holds no causal language model, or a conversation doesn't fit into its window."""
 
     title = "No such model"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Completion:
+    """What a model wrote.
+
+    Attributes:
+        text: of the answer.
+        finish_reason: `stop` where the model ended it, `length` where it was cut off.
+    """
+
+    text: str
+    finish_reason: Literal["stop", "length"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -54,7 +67,7 @@ class CausalModel:
             raise CausalModelError(f"expected a causal language model in {folder}, found {error}") from error
         return cls(name=folder.name, model=model.eval(), tokenizer=tokenizer)
 
-    def complete(self, messages: Sequence[ChatMessage], max_tokens: int, temperature: float) -> str:
+    def complete(self, messages: Sequence[ChatMessage], max_tokens: int, temperature: float) -> Completion:
         """Return the model's answer to a conversation.
 
         Args:
@@ -79,8 +92,12 @@ class CausalModel:
             found = self.model.generate(
                 ids, attention_mask=torch.ones_like(ids), max_new_tokens=max_tokens, pad_token_id=pad, **drawn
             )
-        answer: str = self.tokenizer.decode(found[0, length:], skip_special_tokens=True)
-        return answer.strip()
+        answer = found[0, length:]
+        ended = len(answer) < max_tokens or int(answer[-1]) == end
+        return Completion(
+            text=self.tokenizer.decode(answer, skip_special_tokens=True).strip(),
+            finish_reason="stop" if ended else "length",
+        )
 
     def _prompt(self, messages: Sequence[ChatMessage]) -> str:
         """Return a conversation as one text; a model that learnt no conversations gets plain paragraphs."""

@@ -62,12 +62,21 @@ class _Choice(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
     message: ChatMessage
+    finish_reason: str | None = None
 
 
 class _Completion(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
     choices: list[_Choice] = Field(min_length=1)
+
+
+def conversation(question: str, answer: str) -> list[ChatMessage]:
+    """Return what a model is asked to put an answer to a question into words by."""
+    return [
+        ChatMessage(role="system", content=_INSTRUCTION),
+        ChatMessage(role="user", content=f"Message:\n{question}\n\nAnswer:\n{answer}"),
+    ]
 
 
 class Phraser:
@@ -120,10 +129,7 @@ class Phraser:
             PhrasingUnavailableError: no connection, no answer in time, an error, or nothing usable.
             UnfaithfulPhrasingError: a value is left out.
         """
-        words = self._complete(
-            ChatMessage(role="system", content=_INSTRUCTION),
-            ChatMessage(role="user", content=f"Message:\n{question}\n\nAnswer:\n{answer}"),
-        )
+        words = self._complete(conversation(question, answer))
         lost = [value for value in keep if value not in words]
         if lost:
             # The values themselves are the user's own: not for a log.
@@ -132,17 +138,22 @@ class Phraser:
             )
         return words
 
-    def _complete(self, *messages: ChatMessage) -> str:
-        request = ChatRequest(model=self._model, messages=list(messages))
+    def _complete(self, messages: list[ChatMessage]) -> str:
+        request = ChatRequest(model=self._model, messages=messages)
         try:
             response = self._http.post(self._url, json=request.model_dump()).raise_for_status()
-            words = _Completion.model_validate_json(response.content).choices[0].message.content.strip()
+            choice = _Completion.model_validate_json(response.content).choices[0]
         except (httpx.HTTPError, ValidationError) as error:
             raise PhrasingUnavailableError(
                 f"{self._url}: expected a completion, found {type(error).__name__}: {error}"
             ) from error
-        if not words:
-            raise PhrasingUnavailableError(f"{self._url}: expected a completion, found an empty one")
+        words = choice.message.content.strip()
+        # Whatever stopped the model before its end ("length", a filter), half a reply is none.
+        if not words or choice.finish_reason not in (None, "stop"):
+            raise PhrasingUnavailableError(
+                f"{self._url}: expected a completion, found one of {len(words)} characters that ended by "
+                f"{choice.finish_reason!r}"
+            )
         return words
 
     def __enter__(self) -> Self:
