@@ -16,7 +16,6 @@ from features.tasks import ColumnLabel, TaskSpec
 from features.turn_log import INTENT
 
 _KEY: Final = "__key__"
-_ORDER: Final = "__order__"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -66,36 +65,38 @@ def with_turns(tables: Tables, logged: LoggedTurns) -> tuple[Tables, tuple[Findi
     # A column that isn't there is for the task's own check to refuse.
     columns = {own: theirs for own, theirs in logged.columns.items() if theirs in tables.texts.columns}
     turns, unknown = _known_labels(_one_a_text(logged.turns, list(columns)), tables, logged)
-    labelled = pl.any_horizontal(pl.lit(False), *(pl.col(column).is_not_null() for column in columns))
-    keys = tables.texts.select(text_key(TEXT).alias(_KEY), *([SPLIT] if SPLIT in tables.texts.columns else []))
-    held = keys.filter(pl.col(SPLIT).is_in([VALIDATION, TEST])) if SPLIT in keys.columns else keys.clear()
-    copies = turns.join(held, on=_KEY, how="semi")
-    kept = turns.join(held, on=_KEY, how="anti").join(tables.texts.select(TEXT_ID), on=TEXT_ID, how="anti")
-    known = keys.select(_KEY).unique()
-    kept = pl.concat([kept.filter(labelled), kept.filter(~labelled).join(known, on=_KEY, how="anti")]).sort(_ORDER)
+    held = tables.texts.clear()
+    if SPLIT in tables.texts.columns:
+        held = tables.texts.filter(pl.col(SPLIT).is_in([VALIDATION, TEST]))
+    copies = _repeats(turns, held)
+    unlabelled = pl.all_horizontal(pl.lit(True), *(pl.col(label).is_null() for label in columns))
+    teaches_nothing = _repeats(turns, tables.texts) & turns.select(unlabelled).to_series()
+    theirs = turns[TEXT_ID].is_in(tables.texts[TEXT_ID].to_list())
     dated = [TIMESTAMP] if TIMESTAMP in tables.texts.columns else []
-    rows = kept.select(TEXT_ID, TEXT, *dated, **{theirs: pl.col(own) for own, theirs in columns.items()})
+    rows = turns.filter(~(copies | teaches_nothing | theirs)).select(
+        TEXT_ID, TEXT, *dated, **{column: pl.col(label) for label, column in columns.items()}
+    )
     texts = tables.texts.with_columns(pl.col(column).cast(pl.String) for column in columns.values())
     findings = (
-        _finding(TEXT, "logged_held_out", copies.height, "no turn that repeats a text of validation or test"),
+        _finding(TEXT, "logged_held_out", int(copies.sum()), "no turn that repeats a text of validation or test"),
         _finding(INTENT, "logged_unknown_label", unknown, "an intent of the task and an item of the catalogue"),
     )
     return replace(tables, texts=pl.concat([texts, rows], how="diagonal_relaxed")), findings
 
 
+def _repeats(turns: pl.DataFrame, texts: pl.DataFrame) -> pl.Series:
+    """Return which turns are a spelling of one of these texts, bool `[turns]`."""
+    return turns[_KEY].is_in(texts.select(text_key(TEXT)).to_series().to_list())
+
+
 def _one_a_text(turns: pl.DataFrame, labels: Sequence[str]) -> pl.DataFrame:
     """Return a row for each distinct text, in the order of its first turn: that turn's id, and the latest labels."""
     keyed = turns.filter(pl.col(TEXT).str.strip_chars() != "").with_columns(text_key(TEXT).alias(_KEY))
-    return (
-        keyed.with_row_index(_ORDER)
-        .group_by(_KEY, maintain_order=True)
-        .agg(
-            pl.col(_ORDER).first(),
-            pl.format("turn-{}", pl.col(REQUEST_ID).first()).alias(TEXT_ID),
-            pl.col(TEXT).first().str.strip_chars(),
-            pl.col(TIMESTAMP).first(),
-            *(pl.col(label).drop_nulls().last() for label in labels),
-        )
+    return keyed.group_by(_KEY, maintain_order=True).agg(
+        pl.format("turn-{}", pl.col(REQUEST_ID).first()).alias(TEXT_ID),
+        pl.col(TEXT).first().str.strip_chars(),
+        pl.col(TIMESTAMP).first(),
+        *(pl.col(label).drop_nulls().last() for label in labels),
     )
 
 

@@ -14,7 +14,7 @@ ReplyKind = Literal["template", "passages", "hand_over"]
 ReplyDegraded = Literal[
     "encoder_unavailable",  # the text could not be read: a person takes over
     "phrasing_unavailable",  # no generative model answered: the text is as it was composed
-    "phrasing_unfaithful",  # what it wrote left out a slot's value: the text is as it was composed
+    "phrasing_unfaithful",  # it left out a slot's value or made up a number: the text is as composed
     "turn_not_logged",  # the log could not be written: feedback on this request will not be found
 ]
 

@@ -5,6 +5,7 @@ Which model answers is a setting: a provider's, or a causal model by folder behi
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from types import TracebackType
 from typing import Final, Self
@@ -16,6 +17,7 @@ from infra.client import KEY_HEADER
 from infra.errors import UnavailableError
 from infra.settings import Settings
 
+_NUMBER: Final = re.compile(r"\d+")
 _INSTRUCTION: Final = (
     "You answer a customer's message. Put the given answer into friendly, short words. Use only what the answer says: "
     "add no fact, name, number or promise, and keep every name and number as it is written. Write in the language of "
@@ -28,7 +30,7 @@ class PhrasingUnavailableError(UnavailableError):
 
 
 class UnfaithfulPhrasingError(UnavailableError):
-    """The generative model left out a value that the reply has to carry."""
+    """The generative model left out a value that the reply has to carry, or made up a number."""
 
 
 class ChatMessage(BaseModel):
@@ -127,14 +129,16 @@ class Phraser:
 
         Raises:
             PhrasingUnavailableError: no connection, no answer in time, an error, or nothing usable.
-            UnfaithfulPhrasingError: a value is left out.
+            UnfaithfulPhrasingError: a value is left out, or a number stands in neither message nor answer.
         """
         words = self._complete(conversation(question, answer))
         lost = [value for value in keep if value not in words]
-        if lost:
+        invented = set(_NUMBER.findall(words)) - set(_NUMBER.findall(f"{question} {answer}"))
+        if lost or invented:
             # The values themselves are the user's own: not for a log.
             raise UnfaithfulPhrasingError(
-                f"{self._url}: expected all {len(keep)} values of slots, {len(lost)} left out"
+                f"{self._url}: expected all {len(keep)} values of slots and no new number, found {len(lost)} left out "
+                f"and {len(invented)} made up"
             )
         return words
 

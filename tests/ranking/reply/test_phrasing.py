@@ -59,9 +59,18 @@ def test_question_and_answer_are_sent_and_the_words_come_back() -> None:
 
 
 def test_words_without_a_value_are_not_used_nor_is_the_value_told() -> None:
-    with pytest.raises(UnfaithfulPhrasingError, match="expected all 2 values of slots, 1 left out") as caught:
+    with pytest.raises(
+        UnfaithfulPhrasingError, match=r"expected all 2 values .* found 1 left out and 0 made up"
+    ) as caught:
         phraser(answering("On Monday at noon")).phrase("When?", "On Monday to Paris.", ["Monday", "Paris"])
     assert "Paris" not in str(caught.value)
+
+
+def test_numbers_of_the_message_and_the_answer_alone_may_be_said() -> None:
+    said = phraser(answering("Order 7 comes on the 9th."))
+    assert said.phrase("Where is 7?", "On the 9th.", []) == "Order 7 comes on the 9th."
+    with pytest.raises(UnfaithfulPhrasingError, match="1 made up"):
+        said.phrase("Where is it?", "On the 9th.", [])
 
 
 @pytest.mark.parametrize(
