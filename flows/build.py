@@ -97,6 +97,8 @@ class Build:
     @cached_property
     def replies(self) -> Replies | None:
         """How texts are replied to, checked against the tables; None where they aren't."""
+        if self.workspace.config.reply is None:
+            return None
         return read_replies(self.workspace, read_tables(self.tables))
 
     @property
