@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import sqlite3
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -13,6 +10,7 @@ from typing import Final
 import polars as pl
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
+from features.durable_log import DurableLog
 from features.schema import EVENT, EVENT_ID, ITEM_ID, QUANTITY, REQUEST_ID, TIMESTAMP, USER_ID, VALUE
 from features.schema import UTC as UTC_DTYPE
 from infra.errors import InvalidInputError
@@ -60,27 +58,10 @@ class Event(BaseModel):
 
 
 class EventLog:
-    """Append-only events in one SQLite file, shared by threads and processes.
-
-    WAL with synchronous=FULL: a commit returns after the log is flushed, so what was acknowledged outlives a power cut.
-    """
+    """Append-only events in one SQLite file, shared by threads and processes (see `DurableLog`)."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._lock = threading.Lock()
-        self._connection: sqlite3.Connection | None = None
-
-    @contextlib.contextmanager
-    def _opened(self) -> Iterator[sqlite3.Connection]:
-        with self._lock:
-            if self._connection is None:
-                self._path.parent.mkdir(parents=True, exist_ok=True)
-                self._connection = sqlite3.connect(self._path, timeout=10, check_same_thread=False)
-                self._connection.execute("PRAGMA journal_mode=WAL")
-                self._connection.execute("PRAGMA synchronous=FULL")
-                self._connection.execute(_CREATE)
-                self._connection.execute(f"CREATE INDEX IF NOT EXISTS by_user ON events ({USER_ID})")
-            yield self._connection
+        self._log = DurableLog(path, (_CREATE, f"CREATE INDEX IF NOT EXISTS by_user ON events ({USER_ID})"))
 
     def append(self, events: Sequence[Event], now: datetime) -> int:
         """Store events durably, all or none, and return how many were new.
@@ -96,15 +77,15 @@ class EventLog:
                 )
         marks = ", ".join("?" * len(_COLUMNS))
         statement = f"INSERT INTO events ({', '.join(_COLUMNS)}) VALUES ({marks}) ON CONFLICT ({EVENT_ID}) DO NOTHING"  # noqa: S608  # constants only
-        rows = [tuple(_microseconds(v) if k == TIMESTAMP else v for k, v in event) for event in events]
-        with self._opened() as connection, connection:
+        rows = [tuple(microseconds(v) if k == TIMESTAMP else v for k, v in event) for event in events]
+        with self._log.opened() as connection, connection:
             before = connection.total_changes
             connection.executemany(statement, rows)
             return connection.total_changes - before
 
     def last_sequence(self) -> int:
         """Return the sequence number of the newest event, 0 for an empty log."""
-        with self._opened() as connection:
+        with self._log.opened() as connection:
             return int(connection.execute(f"SELECT COALESCE(MAX({SEQUENCE}), 0) FROM events").fetchone()[0])  # noqa: S608
 
     def read(self, *, after: int = 0, user_id: str | None = None) -> pl.DataFrame:
@@ -120,18 +101,16 @@ class EventLog:
         if user_id is not None:
             query += f" AND {USER_ID} = ?"
             parameters.append(user_id)
-        with self._opened() as connection:
+        with self._log.opened() as connection:
             rows = connection.execute(f"{query} ORDER BY {SEQUENCE}", parameters).fetchall()
         table = pl.DataFrame(rows, schema=_LOG_SCHEMA, orient="row")
         return table.with_columns(pl.from_epoch(TIMESTAMP, time_unit="us").dt.replace_time_zone("UTC").cast(UTC_DTYPE))
 
     def close(self) -> None:
         """Close the file; a later call opens it again."""
-        with self._lock:
-            if self._connection is not None:
-                self._connection.close()
-                self._connection = None
+        self._log.close()
 
 
-def _microseconds(moment: datetime) -> int:
+def microseconds(moment: datetime) -> int:
+    """Return an aware time as microseconds since 1970, as the logs hold it."""
     return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)

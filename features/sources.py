@@ -34,6 +34,7 @@ from pydantic import Field
 
 from features.datasets.complete_journey import read_complete_journey
 from features.datasets.finance import FinanceConfig, read_finance
+from features.datasets.help_desk import INTENT, REPLY, reply_templates
 from features.datasets.journey_files import CompleteJourneyConfig
 from features.datasets.movielens import MovieLensConfig, read_movielens
 from features.datasets.support import SupportConfig, read_support
@@ -91,3 +92,10 @@ def load(
         texts, found = read_texts(config.texts, base, rules, variables)
         tables, notes = replace(tables, texts=texts), (*notes, *found)
     return validate(tables, rules, now=now, declared=config.declared, notes=notes)
+
+
+def own_replies(config: AnySource) -> dict[str, str]:
+    """Return the templates of replies that a source ships with its texts, by intent; most ship none."""
+    if not (isinstance(config, SupportConfig) and config.is_sample):
+        return {}
+    return dict(reply_templates().select(INTENT, REPLY).iter_rows())

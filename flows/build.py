@@ -18,9 +18,11 @@ import structlog
 
 from features.schema import TEXT
 from features.splits import TimePlan
+from features.tables import read_tables
 from features.tasks import TaskSpec
 from flows.current_tables import digest, load_data, refresh_tables
 from flows.feature_steps import FeatureSteps
+from flows.replies import read_replies
 from flows.stages.ablations import write_ablations
 from flows.stages.data import Data, end_of_data, start_of_events
 from flows.stages.rank import Scene, fit_models
@@ -33,6 +35,7 @@ from flows.steps import KeyPart, StepStore, identity, source_hash
 from flows.workspace import Workspace
 from infra.releases import ReleaseStore
 from infra.settings import Settings
+from ranking.reply.config import Replies
 from retrieval.encoder.data import TrainingData
 from retrieval.encoder.head_runtime import Heads
 from retrieval.encoder.runtime import TextEncoder
@@ -90,6 +93,13 @@ class Build:
         return FeatureSteps(
             workspace=self.workspace, settings=self.settings, data=self.data, seen=self._seen, steps=self.steps
         )
+
+    @cached_property
+    def replies(self) -> Replies | None:
+        """How texts are replied to, checked against the tables; None where they aren't."""
+        if self.workspace.config.reply is None:
+            return None
+        return read_replies(self.workspace, read_tables(self.tables))
 
     @property
     def tasks(self) -> Sequence[TaskSpec]:

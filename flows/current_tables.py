@@ -12,8 +12,9 @@ import structlog
 
 from features.event_log import EventLog
 from features.tables import EVENTS_TABLE, Tables, read_tables
+from flows.replies import logged_turns
 from flows.stages.data import Data
-from flows.stages.tables import build_tables, fingerprint
+from flows.stages.tables import build_tables, content_hash, fingerprint
 from flows.steps import KeyPart, StepStore, source_hash
 from flows.workspace import Workspace
 from infra.files import write_atomic
@@ -29,6 +30,9 @@ def refresh_tables(workspace: Workspace, steps: StepStore) -> Path:
     logged = EventLog(workspace.event_log).read() if workspace.config.parts.events else None
     taken = 0 if logged is None else logged.height
     key: list[KeyPart] = [mark, taken, workspace.config_hash("source", "validation"), source_hash("features")]
+    turns = logged_turns(workspace)
+    if turns is not None:
+        key += [content_hash(turns.turns), *turns.columns.values(), source_hash("flows.stages")]
     previous = latest_tables(workspace)
     if previous is not None and _latest(workspace)["key"] == digest(*key):
         log.info("tables_unchanged", step=previous.name)
@@ -38,7 +42,7 @@ def refresh_tables(workspace: Workspace, steps: StepStore) -> Path:
         "tables",
         [*key, *([] if previous is None else [previous])],
         lambda out: build_tables(
-            out, workspace.config.source, workspace.folder, logged, earlier, workspace.config.validation
+            out, workspace.config.source, workspace.folder, logged, earlier, workspace.config.validation, turns
         ),
     )
     workspace.tables.mkdir(parents=True, exist_ok=True)

@@ -118,6 +118,11 @@ class WorkspaceFolder:
         return self.events / "events.sqlite"
 
     @property
+    def turn_log(self) -> Path:
+        """The durable log of conversation turns that services replied to."""
+        return self.state / "turns" / "turns.sqlite"
+
+    @property
     def user_base(self) -> Path:
         """Each user's events as of the last refresh, which online rows start from."""
         return self.events / "base"

@@ -108,6 +108,8 @@ def refresh_model(folder: str, as_of: datetime | None = None) -> str:
         The release's id.
     """
     build = tables_task(folder, as_of)
+    # Before anything is trained: a mistake in a template shouldn't wait for it.
+    replies = build.replies
     parts = build.workspace.config.parts
     ranked = build.plan.ranker if parts.ranking else ()
     if build.features is not None:
@@ -117,7 +119,7 @@ def refresh_model(folder: str, as_of: datetime | None = None) -> str:
         scene_task(build, cut, encoder)
     scene = scene_task(build, build.as_of, encoder) if parts.items else None
     models = ranking_task(build, encoder) if parts.ranking else None
-    return release_task(build, ReleaseParts(encoder=encoder, scene=scene, models=models))
+    return release_task(build, ReleaseParts(encoder=encoder, scene=scene, models=models, replies=replies))
 
 
 @flow(name="refresh-index", validate_parameters=False)
@@ -151,7 +153,8 @@ def refresh_index(folder: str, as_of: datetime | None = None) -> str:
         models = parent
     encoder = parent / ENCODER_DIR
     scene = scene_task(build, build.as_of, encoder, collaborative)
-    return release_task(build, ReleaseParts(encoder=encoder, scene=scene, models=models), current)
+    parts = ReleaseParts(encoder=encoder, scene=scene, models=models, replies=build.replies)
+    return release_task(build, parts, current)
 
 
 def _require_parts(build: Build, release: Path) -> None:

@@ -9,6 +9,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from features.event_log import EventLog
 from features.events import EventProcessor, UserBase
 from features.store import FeatureStore
+from features.turn_log import TurnLog
 from flows.workspace import Workspace
 from infra import web
 from infra.releases import ReleaseStore
@@ -16,6 +17,7 @@ from infra.settings import Settings, require_keys_if_public
 from infra.telemetry import Metrics, configure_logging
 from infra.watcher import ReleaseWatcher
 from ranking.answers import load_release
+from ranking.reply.phrasing import Phraser
 from ranking.service import Parts, create_app, create_combined_app
 from retrieval.service import create_app as create_retrieval_app
 from retrieval.warmup import load_ready
@@ -67,6 +69,8 @@ def service_parts(workspace: Workspace, settings: Settings) -> Parts:
         events=None if features is None else event_processor(workspace, features),
         settings=settings,
         metrics=Metrics(),
+        turns=TurnLog(workspace.turn_log),
+        phraser=Phraser.of(settings),
     )
 
 

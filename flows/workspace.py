@@ -30,6 +30,7 @@ from flows.stages.data import EligibleConfig
 from flows.tune.config import TuneConfig
 from infra.errors import InvalidInputError, unknown_name
 from ranking.fit import RankingConfig
+from ranking.reply.config import ReplyConfig
 from retrieval.encoder.config import EncoderConfig
 from retrieval.encoder.task_names import check_task_names
 from retrieval.engine import RetrievalConfig
@@ -53,6 +54,7 @@ class WorkspaceConfig(BaseModel):
         collaborative: ALS and item-kNN.
         candidates: sources and quotas of retrieval.
         ranking: trees, blend, calibration, objectives and rules.
+        reply: how texts are replied to; None serves no replies.
         audit: which groups of users and items an evaluation compares.
         gate: what a report must show before its release is published.
         tune: which options of the encoder a search may change.
@@ -73,6 +75,7 @@ class WorkspaceConfig(BaseModel):
     collaborative: CollaborativeConfig = CollaborativeConfig()
     candidates: RetrievalConfig = RetrievalConfig()
     ranking: RankingConfig = RankingConfig()
+    reply: ReplyConfig | None = None
     audit: AuditConfig = AuditConfig()
     gate: GateConfig = GateConfig()
     tune: TuneConfig = TuneConfig()
@@ -109,6 +112,8 @@ class Workspace(WorkspaceFolder):
             config.parts.check_sections(config.model_fields_set)
             if config.parts.ranking:
                 config.ranking.check(config.tasks)
+            if config.reply is not None:
+                config.reply.check(config.tasks)
             names = [task.name for task in config.tasks]
             check_task_names(config.encoder, names)
             config.gate.check_names(config.audit.users, config.audit.items, config.tasks)

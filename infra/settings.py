@@ -48,6 +48,11 @@ class Settings(BaseSettings):
         shutdown_s: seconds that requests in flight are given when the process is told to stop.
         trackers: where training runs are recorded, comma-separated in the variable; an empty one means nowhere. Their
             own variables say more: MLFLOW_TRACKING_URI, MLFLOW_EXPERIMENT_NAME, WANDB_MODE, WANDB_PROJECT.
+        phrasing_url: base of an OpenAI-compatible chat protocol, such as https://api.openai.com/v1, whose model puts
+            replies into words; None leaves them as they are composed.
+        phrasing_model: that server's name of the model.
+        phrasing_key: sent to that server alone.
+        phrasing_timeout_s: seconds that it may take.
     """
 
     model_config = SettingsConfigDict(env_prefix=_PREFIX, frozen=True)
@@ -65,6 +70,10 @@ class Settings(BaseSettings):
     release_poll_s: float = Field(default=2.0, gt=0)
     shutdown_s: int = Field(default=20, ge=0)
     trackers: Annotated[tuple[TrackerName, ...], NoDecode] = ("tensorboard",)
+    phrasing_url: HttpUrl | None = None
+    phrasing_model: str = "default"
+    phrasing_key: SecretStr | None = None
+    phrasing_timeout_s: float = Field(default=10.0, gt=0)
 
     @field_validator("api_keys", "trackers", mode="before")
     @classmethod

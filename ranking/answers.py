@@ -29,6 +29,7 @@ from ranking.explain import Explanation
 from ranking.layout import SCHEMA
 from ranking.predictor import Predictor
 from ranking.ranker import Ranked, Ranker
+from ranking.reply.config import Replies
 from ranking.users import UserReader
 from retrieval.contract import SourceName
 from retrieval.encoder.layout import TaskOn
@@ -56,11 +57,13 @@ class LoadedRelease:
         predictor: of texts at least.
         retriever: None in a release without items.
         ranker: None in a release that ranks nothing.
+        replies: None in a release that replies to nothing.
     """
 
     predictor: Predictor
     retriever: Retriever | None
     ranker: Ranker | None
+    replies: Replies | None = None
 
     @classmethod
     def load(cls, release: Path) -> Self:
@@ -71,7 +74,20 @@ class LoadedRelease:
         """
         retriever = Retriever.load(release) if (release / SNAPSHOT).exists() else None
         ranker = Ranker.load(release, retriever) if retriever is not None and (release / SCHEMA).exists() else None
-        return cls(Predictor.load(release, retriever, ranker), retriever, ranker)
+        return cls(Predictor.load(release, retriever, ranker), retriever, ranker, Replies.load(release))
+
+    def check_replies(self) -> None:
+        """Check that the release has what its replies name, if it replies.
+
+        Raises:
+            InvalidInputError: an intent, a slot or a column is missing; names the nearest.
+        """
+        if self.replies is not None:
+            heads = self.predictor.heads
+            assert heads is not None, "a workspace that replies has tasks on texts"
+            classes = {name: heads.tasks[name].classes for name in self.replies.tasks}
+            columns = [] if self.retriever is None else self.retriever.snapshot.attributes.columns
+            self.replies.check(classes, columns)
 
     @property
     def parts(self) -> tuple[Part, ...]:

@@ -28,6 +28,7 @@ from ranking.contract import (
     RecommendRequest,
     ReleasesResponse,
 )
+from ranking.reply.contract import FeedbackRequest, FeedbackResponse, ReplyRequest, ReplyResponse
 from ranking.rerank import RerankConfig
 from retrieval.client import AsyncRetrievalClient, RetrievalClient
 from retrieval.contract import SourceName
@@ -37,6 +38,8 @@ _RECOMMEND: Final = "/v1/recommend"
 _PREDICT: Final = "/v1/predict"
 _EVENTS: Final = "/v1/events"
 _RELEASES: Final = "/v1/releases"
+_REPLY: Final = "/v1/reply"
+_FEEDBACK: Final = "/v1/feedback"
 
 
 class RankingClient(RetrievalClient):
@@ -97,6 +100,23 @@ class RankingClient(RetrievalClient):
     def send_events(self, events: Sequence[Event]) -> EventsResponse:
         """Send events; returns once they are durable. An `event_id` counts once, so sending again is safe."""
         return self._post(_EVENTS, EventsResponse, checked(EventsRequest, {"events": events}))
+
+    def reply(
+        self,
+        text: str,
+        *,
+        conversation_id: str | None = None,
+        user_id: str | None = None,
+        filter: Mapping[str, JsonValue] | None = None,  # noqa: A002 - the contract's name
+        slots: Mapping[str, str] | None = None,
+    ) -> ReplyResponse:
+        """Reply to a text; see `ReplyRequest`; raises as `rank` does."""
+        return self._post(_REPLY, ReplyResponse, _reply(text, conversation_id, user_id, filter, slots))
+
+    def feedback(self, request_id: str, *, intent: str | None = None, item_id: str | None = None) -> FeedbackResponse:
+        """Say what a text wanted or what answers it; returns once it is durable; raises as `rank` does."""
+        request = checked(FeedbackRequest, {"request_id": request_id, "intent": intent, "item_id": item_id})
+        return self._post(_FEEDBACK, FeedbackResponse, request)
 
     def releases(self) -> ReleasesResponse:
         """List the releases; raises as `rank` does."""
@@ -160,6 +180,25 @@ class AsyncRankingClient(AsyncRetrievalClient):
     async def send_events(self, events: Sequence[Event]) -> EventsResponse:
         """Send events; returns once they are durable."""
         return await self._post(_EVENTS, EventsResponse, checked(EventsRequest, {"events": events}))
+
+    async def reply(
+        self,
+        text: str,
+        *,
+        conversation_id: str | None = None,
+        user_id: str | None = None,
+        filter: Mapping[str, JsonValue] | None = None,  # noqa: A002 - the contract's name
+        slots: Mapping[str, str] | None = None,
+    ) -> ReplyResponse:
+        """Reply to a text; raises as `RankingClient.rank` does."""
+        return await self._post(_REPLY, ReplyResponse, _reply(text, conversation_id, user_id, filter, slots))
+
+    async def feedback(
+        self, request_id: str, *, intent: str | None = None, item_id: str | None = None
+    ) -> FeedbackResponse:
+        """Say what a text wanted or what answers it; raises as `RankingClient.rank` does."""
+        request = checked(FeedbackRequest, {"request_id": request_id, "intent": intent, "item_id": item_id})
+        return await self._post(_FEEDBACK, FeedbackResponse, request)
 
     async def releases(self) -> ReleasesResponse:
         """List the releases; raises as `RankingClient.rank` does."""
@@ -227,6 +266,23 @@ def _predict(
     tasks: Sequence[str] | None,
 ) -> PredictRequest:
     return checked(PredictRequest, {"user_ids": user_ids, "item_ids": item_ids, "texts": texts, "tasks": tasks})
+
+
+def _reply(
+    text: str,
+    conversation_id: str | None,
+    user_id: str | None,
+    filter_: Mapping[str, JsonValue] | None,
+    slots: Mapping[str, str] | None,
+) -> ReplyRequest:
+    values = {
+        "text": text,
+        "conversation_id": conversation_id,
+        "user_id": user_id,
+        "filter": filter_,
+        "slots": slots or {},
+    }
+    return checked(ReplyRequest, values)
 
 
 def _activate(release_id: str) -> str:

@@ -8,6 +8,8 @@ RANKING_DIR: Final = "ranking"
 SCHEMA: Final = f"{RANKING_DIR}/schema.json"
 BLEND: Final = f"{RANKING_DIR}/blend.json"
 CALIBRATION: Final = f"{RANKING_DIR}/calibration.json"
+# At the root of a release: how texts are replied to.
+REPLIES: Final = "replies.json"
 # The name of the LambdaRank model among the per-task models; no task may take it.
 RANK: Final = "rank"
 

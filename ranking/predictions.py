@@ -19,6 +19,7 @@ from retrieval.encoder.layout import TaskOn
 if TYPE_CHECKING:
     from ranking.predictor import Predictor
     from retrieval.encoder.head_runtime import Heads
+    from retrieval.encoder.runtime import ReadTexts
 
 # Classes that an answer names; the others' probabilities are left out.
 MAX_CLASSES: Final = 5
@@ -95,13 +96,19 @@ def of_texts(predictor: Predictor, texts: Sequence[str], tasks: Sequence[str]) -
     assert predictor.heads is not None
     entries = predictor.heads.tasks
     read = predictor.texts.read(texts, [task for task in tasks if entries[task].kind == "token_tags"])
+    return of_read_texts(predictor.heads, texts, read, tasks)
+
+
+def of_read_texts(heads: Heads, texts: Sequence[str], read: ReadTexts, tasks: Sequence[str]) -> Answers:
+    """Return each task's answers of texts that the encoder has read, for every tag task among them."""
+    entries = heads.tasks
     found: Answers = {}
     for task in tasks:
         if task in read.tags:
             both = zip(texts, read.tags[task], strict=True)
             found[task] = [tags_prediction(text, own, entries[task]) for text, own in both]
         else:
-            found[task] = list(_of_vectors(predictor.heads, task, read.vectors))
+            found[task] = list(_of_vectors(heads, task, read.vectors))
     return found
 
 

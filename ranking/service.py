@@ -39,6 +39,9 @@ from ranking.contract import (
     Release,
     ReleasesResponse,
 )
+from ranking.reply.phrasing import Phraser
+from ranking.reply.replier import Replier
+from ranking.reply.routes import router as reply_router
 from ranking.users import UserFeatureSource, UserReader
 from retrieval.client import RetrievalClient
 from retrieval.parts import missing_part
@@ -51,6 +54,7 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from features.events import EventProcessor
+    from features.turn_log import TurnLog
     from infra.settings import Settings
     from infra.telemetry import Metrics
     from infra.watcher import ReleaseWatcher
@@ -174,6 +178,8 @@ class Parts:
         events: where events go.
         settings: keys and limits; `retrieval_url` names a retrieval service elsewhere.
         metrics: what `/metrics` renders.
+        turns: where turns of conversations go; None logs none.
+        phraser: the generative model that phrases replies; None leaves them as they are composed.
     """
 
     watcher: ReleaseWatcher[LoadedRelease]
@@ -182,6 +188,8 @@ class Parts:
     events: EventProcessor | None
     settings: Settings
     metrics: Metrics
+    turns: TurnLog | None = None
+    phraser: Phraser | None = None
 
     def service(self, candidates: CandidateSource) -> RankingService:
         """Return what the routes call."""
@@ -194,6 +202,11 @@ class Parts:
         return RankingService(
             answerer=answerer, current=lambda: self.watcher.loaded, store=self.store, events=self.events
         )
+
+    def replies(self) -> APIRouter:
+        """Return the routes of replies, which candidates from elsewhere don't concern: their passages are at hand."""
+        replier = Replier(turns=self.turns, phraser=self.phraser, metrics=self.metrics)
+        return reply_router(replier, lambda: self.watcher.loaded)
 
 
 def create_app(parts: Parts) -> FastAPI:
@@ -221,6 +234,7 @@ def create_combined_app(parts: Parts) -> FastAPI:
 
 def _app(parts: Parts, title: str, routers: Sequence[APIRouter], *resources: AbstractContextManager[object]) -> FastAPI:
     watcher = parts.watcher
+    phraser = () if parts.phraser is None else (parts.phraser,)
     parts.metrics.watch_release(lambda: watcher.release_id, lambda: watcher.failures)
     parts.metrics.watch_age("items", lambda: _items_age_s(watcher.value))
 
@@ -233,9 +247,9 @@ def _app(parts: Parts, title: str, routers: Sequence[APIRouter], *resources: Abs
         version=version("polyrank"),
         settings=parts.settings,
         metrics=parts.metrics,
-        routers=routers,
+        routers=[*routers, parts.replies()],
         ready=ready,
-        lifespan=entering(watcher, *resources),
+        lifespan=entering(watcher, *resources, *phraser),
         description="Candidates for a user and their order by calibrated task probabilities.",
     )
 

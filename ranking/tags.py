@@ -63,7 +63,7 @@ def _slots(text: str, tags: Sequence[TagPrediction], read: Sequence[bool], task:
         read: whether a token stands for the unit.
         task: its tags say whether B- and I- mark where slots begin and go on.
     """
-    parts = _parts(task)
+    parts = _parts(task.name, task.classes)
     slots: list[SlotPrediction] = []
     name: str | None = None
     for unit, is_read in zip(tags, read, strict=True):
@@ -87,13 +87,18 @@ def _longer(slot: SlotPrediction, unit: TagPrediction, text: str) -> SlotPredict
     return slot.model_copy(update={"end": unit.end, "text": text[slot.start : unit.end], "probability": chance})
 
 
-def _parts(task: TaskEntry) -> dict[str, _Part]:
+def slot_names(task: str, tags: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of the slots that a task of these tags can find, in the order of its tags."""
+    return tuple(dict.fromkeys(part.name for part in _parts(task, tags).values()))
+
+
+def _parts(task: str, tags: Sequence[str]) -> dict[str, _Part]:
     """Return what each tag says of slots; the outside tag says nothing.
 
     Where all other tags are B or I, bare or with a name behind a hyphen, they are read so (Ramshaw & Marcus, 1995), an
     I after none of its name as a B; bare ones speak of the task's one kind of slot. Otherwise a tag is the slot's name.
     """
-    split = {tag: tag.partition("-") for tag in task.classes if tag != OUTSIDE}
+    split = {tag: tag.partition("-") for tag in tags if tag != OUTSIDE}
     if all(mark in (_BEGIN, _INSIDE) and bool(hyphen) == bool(name) for mark, hyphen, name in split.values()):
-        return {tag: _Part(name=name or task.name, begins=mark == _BEGIN) for tag, (mark, _, name) in split.items()}
+        return {tag: _Part(name=name or task, begins=mark == _BEGIN) for tag, (mark, _, name) in split.items()}
     return {tag: _Part(name=tag) for tag in split}

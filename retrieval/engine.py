@@ -224,6 +224,20 @@ class Retriever:
         """Return at most `k` items like `item_id`; raises `UnknownItemError`."""
         return self.candidates(None, k, item_id=item_id)
 
+    def nearest(
+        self,
+        vector: Float32,
+        k: int,
+        *,
+        filter: FilterExpression | None = None,  # noqa: A002 - the contract's name
+    ) -> Ranking:
+        """Return at most `k` eligible items by their cosine with `vector` (float32 `[dim]`, length 1), best first.
+
+        Raises:
+            FilterError: the filter is not one.
+        """
+        return sources.semantic(self.index, vector, k, self._allowed(filter, (), None))
+
     def _merge(self, query: _Query, allowed: Mask, names: Sequence[SourceName], k: int) -> Candidates:
         """Ask the sources `names` and merge what they name."""
         quota = self.config.quota

@@ -17,6 +17,7 @@ from transformers import (
     BertForMaskedLM,
     BertModel,
     LlamaConfig,
+    LlamaForCausalLM,
     LlamaModel,
     PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
@@ -111,8 +112,20 @@ def write_bert(
     return folder
 
 
-def write_llama(folder: Path, texts: Iterable[str]) -> Path:
+def write_llama(
+    folder: Path,
+    texts: Iterable[str],
+    *,
+    architecture: type[LlamaModel | LlamaForCausalLM] = LlamaModel,
+    positions: int = 64,
+) -> Path:
     """Write a random Llama of two layers and a byte-level tokenizer of the texts, whose only special token ends a text.
+
+    Args:
+        folder: Where both go.
+        texts: What the tokenizer's tokens are merged from.
+        architecture: The bare transformer, or the one that writes on.
+        positions: The most tokens that a text can have.
 
     Returns:
         The folder.
@@ -123,8 +136,8 @@ def write_llama(folder: Path, texts: Iterable[str]) -> Path:
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=tokenizer.get_vocab_size(), hidden_size=32, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, intermediate_size=64, max_position_embeddings=64, initializer_range=0.2,
+        num_key_value_heads=2, intermediate_size=64, max_position_embeddings=positions, initializer_range=0.2,
         bos_token_id=0, eos_token_id=0,
     )  # fmt: skip
-    LlamaModel(config).save_pretrained(folder)
+    architecture(config).save_pretrained(folder)
     return folder

@@ -43,6 +43,7 @@ def validate(context: typer.Context, workspace: WorkspaceOption = None) -> None:
     """Check the workspace file and the tables it names, and print what was found in them."""
     from features.sources import load  # noqa: PLC0415 - see the top
     from flows.group_checks import check_groups  # noqa: PLC0415
+    from flows.replies import read_replies  # noqa: PLC0415
     from flows.workspace import Workspace  # noqa: PLC0415
 
     loaded = Workspace.load(workspace_folder(context, workspace).folder)
@@ -51,6 +52,9 @@ def validate(context: typer.Context, workspace: WorkspaceOption = None) -> None:
     tables, report = load(config.source, loaded.folder, datetime.now(UTC), rules=config.validation)
     OUT.print(report.render())
     check_groups(config, tables)
+    replies = read_replies(loaded, tables)
+    if replies is not None:
+        say(f"replies: {len(replies.templates)} templates, passages by {escape(replies.answers or 'no task')}")
 
 
 @refresh_app.command("features")
@@ -172,6 +176,20 @@ def serve(
     from flows.serve import serve as run  # noqa: PLC0415
 
     run(folder, host, port, service)
+
+
+@app.command("phrase-server")
+def phrase_server(
+    context: typer.Context,
+    model: Annotated[Path, typer.Option(help="Folder of a causal language model.")],
+    host: Annotated[str | None, typer.Option(help="Address to bind.", show_default="POLYRANK_HOST")] = None,
+    port: Annotated[int, typer.Option(help="Port to bind.")] = 8090,
+) -> None:
+    """Serve a causal language model that puts replies into words: `POLYRANK_PHRASING_URL=http://127.0.0.1:8090/v1`."""
+    configure_logs(context.find_root().obj)
+    from flows.phrase_server.app import serve as run  # noqa: PLC0415
+
+    run(model, host, port)
 
 
 @app.command()

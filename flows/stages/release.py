@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +19,8 @@ from flows.steps import STEP_FILE
 from infra.files import write_atomic
 from infra.releases import ReleaseStore
 from ranking.answers import LoadedRelease
-from ranking.layout import RANKING_DIR
+from ranking.layout import RANKING_DIR, REPLIES
+from ranking.reply.config import Replies
 from ranking.spaces import dump_tasks
 from ranking.warmup import record as record_ranking
 from ranking.warmup import record_texts, write
@@ -40,17 +42,22 @@ class ReleaseParts:
         encoder: the exported encoder.
         scene: the serving cut's scene; None without items.
         models: the ranking models; None where nothing is ranked.
+        replies: how texts are replied to; None where they aren't.
     """
 
     encoder: Path
     scene: Path | None = None
     models: Path | None = None
+    replies: Replies | None = None
 
     @property
     def names(self) -> dict[str, str]:
-        """The folder's name of each part there is."""
+        """What tells each part there is from others of its kind: its folder's name, or a hash of it."""
         folders = {"encoder": self.encoder, "scene": self.scene, "ranking": self.models}
-        return {part: folder.name for part, folder in folders.items() if folder is not None}
+        names = {part: folder.name for part, folder in folders.items() if folder is not None}
+        if self.replies is not None:
+            names["replies"] = hashlib.sha256(self.replies.model_dump_json().encode()).hexdigest()[:12]
+        return names
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,8 +113,11 @@ def write_release(
         if parts.models is not None:
             link_tree(parts.models / RANKING_DIR, writer.path / RANKING_DIR)
         write_atomic(writer.path / TASKS, dump_tasks(tasks))
+        if parts.replies is not None:
+            write_atomic(writer.path / REPLIES, parts.replies.model_dump_json(indent=1).encode())
         shutil.copyfile(workspace_file, writer.path / WORKSPACE)
         loaded = LoadedRelease.load(writer.path)
+        loaded.check_replies()
         requests: list[tuple[CandidatesRequest, UserFeatures | None]] = [
             *((CandidatesRequest(user_id=user.user_id), user) for user in warm_up.users),
             *((CandidatesRequest(text=text[:MAX_TEXT]), None) for text in warm_up.texts),

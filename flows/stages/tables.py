@@ -22,6 +22,7 @@ from features.sources import SourceConfig, load
 from features.table_config import TableConfig
 from features.tables import EVENTS_TABLE, Tables, extend
 from features.tabular import TablesConfig
+from flows.stages.turns import LoggedTurns, with_turns
 from infra.files import write_atomic
 
 VALIDATION: Final = "validation.json"
@@ -72,6 +73,7 @@ def build_tables(
     logged: pl.DataFrame | None,
     previous: Tables | None,
     rules: ValidationConfig | None = None,
+    turns: LoggedTurns | None = None,
 ) -> None:
     """Read, validate and write the canonical tables and `validation.json` into `out`.
 
@@ -83,6 +85,7 @@ def build_tables(
             source has no events.
         previous: tables of the last refresh, whose positions are kept.
         rules: what happens to rows that break a rule; None takes the defaults.
+        turns: texts that services replied to; they join the source's. None where there are none.
     """
     tables, report = load(config, base, datetime.now(UTC), rules=rules)
     if logged is not None:
@@ -90,6 +93,9 @@ def build_tables(
         report = report.model_copy(update={"findings": (*report.findings, *findings)})
         sequence = logged[SEQUENCE].max() if logged.height else 0
         write_atomic(out / _LOGGED, json.dumps({SEQUENCE: sequence}).encode())
+    if turns is not None:
+        tables, findings = with_turns(tables, turns)
+        report = report.model_copy(update={"findings": (*report.findings, *findings)})
     # A catalogue that the source no longer has ends with it.
     tables = extend(None if previous is None else previous.only(config.declared), tables)
     for name, frame in tables.frames.items():
