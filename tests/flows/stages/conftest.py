@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -10,10 +10,14 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+import structlog
 import yaml
+from prefect.testing.utilities import prefect_test_harness
 from transformers import BertForMaskedLM
+from typer.testing import CliRunner
 
 from flows.build import Build
+from flows.cli import app
 from flows.stages.train import train_encoder
 from flows.workspace import Workspace
 from infra.settings import Settings
@@ -116,3 +120,18 @@ def shop(tmp_path: Path, encoder_lines: dict[str, Any]) -> Callable[..., Build]:
         return Build.start(Workspace.load(folder), Settings(), NOW)
 
     return build
+
+
+@pytest.fixture(scope="module")
+def run() -> Iterator[Callable[..., str]]:
+    """Type a command in a folder; those of a module share one temporary Prefect server, which takes seconds to start."""
+
+    def typed(folder: Path, *arguments: str, code: int = 0) -> str:
+        done = CliRunner().invoke(app, [*arguments, "-w", str(folder)])
+        # The command's log went to a stream that the runner has closed.
+        structlog.reset_defaults()
+        assert done.exit_code == code, f"{arguments}: {done.output}\n{done.exception!r}"
+        return done.output
+
+    with prefect_test_harness(server_startup_timeout=120):
+        yield typed

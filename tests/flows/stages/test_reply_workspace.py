@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
-import structlog
 import yaml
 from fastapi.testclient import TestClient
-from prefect.testing.utilities import prefect_test_harness
-from typer.testing import CliRunner
 
 from features.schema import TEXT, TEXT_ID
 from features.tables import read_tables
 from flows.build import Build
-from flows.cli import app
 from flows.phrase_server.app import create_app
 from flows.phrase_server.model import CausalModel
 from flows.serve import service_parts
@@ -37,18 +33,6 @@ REPLY: dict[str, Any] = {
 }  # fmt: skip
 # Neither is a text of the workspace.
 BREAD, COFFEE = "bread likes bread", "coffee likes coffee"
-
-
-@pytest.fixture(scope="module")
-def run() -> Iterator[Callable[..., str]]:
-    def typed(folder: Path, *arguments: str, code: int = 0) -> str:
-        done = CliRunner().invoke(app, [*arguments, "-w", str(folder)])
-        structlog.reset_defaults()
-        assert done.exit_code == code, f"{arguments}: {done.output}\n{done.exception!r}"
-        return done.output
-
-    with prefect_test_harness(server_startup_timeout=120):
-        yield typed
 
 
 @pytest.fixture(scope="module")

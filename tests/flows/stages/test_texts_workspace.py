@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,15 +13,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-import structlog
 import yaml
 from fastapi.testclient import TestClient
-from prefect.testing.utilities import prefect_test_harness
 from safetensors.numpy import load_file, save_file
-from typer.testing import CliRunner
 
 from flows.build import Build
-from flows.cli import app
 from flows.report import Report, read
 from flows.serve import service_parts
 from flows.task_values import task_values
@@ -80,21 +76,6 @@ class Made:
     folder: Path
     release_id: str
     report: Report
-
-
-@pytest.fixture(scope="module")
-def run() -> Iterator[Callable[..., str]]:
-    """Type a command; all of them share one temporary Prefect server, which takes seconds to start."""
-
-    def typed(folder: Path, *arguments: str, code: int = 0) -> str:
-        done = CliRunner().invoke(app, [*arguments, "-w", str(folder)])
-        # The command's log went to a stream that the runner has closed.
-        structlog.reset_defaults()
-        assert done.exit_code == code, f"{arguments}: {done.output}\n{done.exception!r}"
-        return done.output
-
-    with prefect_test_harness(server_startup_timeout=120):
-        yield typed
 
 
 def make(folder: Path, run: Callable[..., str]) -> Made:

@@ -319,12 +319,12 @@ def test_training_tells_its_trackers_and_learns_the_same(
 
     entries = list(wandb_records(tmp_path))
     (config,) = [values(entry.config.update) for entry in entries if entry.HasField("config")]
-    assert config["balance.method"] == "static"
+    assert config["balance.method"] == "volume"
     rows = [values(entry.history.item) for entry in entries if entry.HasField("history")]
     # 20 warm-up steps with a validation every 10 and before the first; then 20 of fine-tuning, counted on.
     assert [row["_step"] for row in rows] == [0, 10, 20, 30, 40]
     assert [row["validation/churn"] for row in rows] == [entry.losses["churn"] for entry in result.history]
-    assert rows[-1]["balance/churn"] == pytest.approx(1 / result.baselines["churn"])
+    assert rows[-1]["balance/churn"] == pytest.approx(result.weights["churn"])
     log = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
     curve = [(point.step, point.value) for point in log.Scalars("validation/mean")]
     assert curve == [(row["_step"], pytest.approx(row["validation/mean"])) for row in rows]
