@@ -124,7 +124,7 @@ def shop(tmp_path: Path, encoder_lines: dict[str, Any]) -> Callable[..., Build]:
 
 @pytest.fixture(scope="module")
 def run() -> Iterator[Callable[..., str]]:
-    """Type a command in a folder; those of a module share one temporary Prefect server, which takes seconds to start."""
+    """Type a command in a folder; a module's commands share one Prefect server, which takes seconds to start."""
 
     def typed(folder: Path, *arguments: str, code: int = 0) -> str:
         done = CliRunner().invoke(app, [*arguments, "-w", str(folder)])
