@@ -81,7 +81,7 @@ def trend_chart(label: str, points: Sequence[Point]) -> str:
             _moments(alerts), [point.share for point in alerts], color=SERIES[4], marker="o",
             markersize=7, linestyle="none",
         )  # fmt: skip
-        locator = AutoDateLocator(maxticks=6)  # type: ignore[no-untyped-call]
+        locator = AutoDateLocator(minticks=2, maxticks=7)  # type: ignore[no-untyped-call]
         axes.xaxis.set_major_locator(locator)
         axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))

@@ -197,7 +197,7 @@ class MonitorStore:
 
     def alerts(self, delivery: Delivery | None = None) -> list[Alert]:
         """Return alerts by the time of their bucket; of one state of delivery, or all."""
-        query = "SELECT body FROM alerts WHERE delivery = COALESCE(?, delivery) ORDER BY start, id"
+        query = "SELECT body FROM alerts WHERE delivery = COALESCE(?, delivery) ORDER BY start, rowid"
         with self._opened() as connection:
             rows = connection.execute(query, (delivery,)).fetchall()
         return [Alert.model_validate_json(body) for (body,) in rows]
@@ -205,7 +205,7 @@ class MonitorStore:
     def unlogged(self) -> list[Alert]:
         """Return the alerts that no log line told of."""
         with self._opened() as connection:
-            rows = connection.execute("SELECT body FROM alerts WHERE NOT is_logged ORDER BY start, id").fetchall()
+            rows = connection.execute("SELECT body FROM alerts WHERE NOT is_logged ORDER BY start, rowid").fetchall()
         return [Alert.model_validate_json(body) for (body,) in rows]
 
     def mark_logged(self, alert: str) -> None:

@@ -63,7 +63,7 @@ def test_few_texts_are_no_jump_but_add_up_to_a_drift() -> None:
 def test_a_short_history_is_not_judged() -> None:
     own = detector([8], min_history=45)
     # 45 texts are there after five buckets of ten.
-    assert [verdict.bucket for verdict in judged(own)][0] == 5
+    assert next(verdict.bucket for verdict in judged(own)) == 5
 
 
 def test_an_alert_is_followed_by_silence() -> None:

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 from pydantic import SecretStr
@@ -17,44 +13,14 @@ from flows.monitor.alert import Alert
 from flows.monitor.store import MonitorStore
 from flows.monitor.webhook import Webhook, WebhookError, deliver
 from infra.settings import InvalidSettingsError
+from tests.flows.monitor.receiver import Receiver
 from tests.flows.monitor.samples import T, alert
-
-
-class Receiver(ThreadingHTTPServer):
-    """Answers with the statuses it is given in turn, then 204; keeps what it took."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.answers: list[int] = []
-        self.requests: list[tuple[str | None, dict[str, Any]]] = []
-
-    @property
-    def address(self) -> SecretStr:
-        return SecretStr(f"http://127.0.0.1:{self.server_port}/hook/token")
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: Receiver
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.requests.append((self.headers["Idempotency-Key"], body))
-        self.send_response(self.server.answers.pop(0) if self.server.answers else 204)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Keep silent."""
 
 
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
-    with Receiver() as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    with Receiver.running() as server:
         yield server
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture
@@ -126,9 +92,8 @@ def test_a_run_killed_before_it_tells_leaves_the_alert_to_the_next(store: Monito
     with capture_logs() as again:
         deliver(store, webhook(receiver))
     assert len(receiver.requests) == 1
-    assert [len([entry for entry in lines if entry["event"] == "negative_share_alert"]) for lines in (logged, again)] == [
-        1, 0,
-    ]  # fmt: skip
+    told = [[entry["event"] for entry in lines] for lines in (logged, again)]
+    assert told == [["negative_share_alert"], []]
 
 
 def test_without_an_address_alerts_are_kept_and_not_posted_later(store: MonitorStore, receiver: Receiver) -> None:
@@ -143,6 +108,8 @@ def test_without_an_address_alerts_are_kept_and_not_posted_later(store: MonitorS
 
 
 def test_an_address_is_checked_and_never_shown() -> None:
-    with pytest.raises(InvalidSettingsError, match="POLYRANK_ALERT_WEBHOOK: expected an http or https address") as raised:
+    with pytest.raises(
+        InvalidSettingsError, match="POLYRANK_ALERT_WEBHOOK: expected an http or https address"
+    ) as raised:
         Webhook(SecretStr("hooks.example/secret"), timeout_s=1)
     assert "secret" not in str(raised.value)
