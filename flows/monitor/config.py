@@ -35,7 +35,8 @@ class DetectionConfig(BaseModel):
         false_alarms: alerts per 1,000 hours that may be false, over all series together.
         shift: by which factor the odds of a negative text rise in the drift that is looked for.
         cool_down_hours: after an alert, how long the series raises no other.
-        adapt_hours: how long a bucket out of its range is left out of the history; then it counts as the new normal.
+        adapt_hours: how long a bucket that is out of its range, or of a series that cools down, is left out of the
+            history; then it counts as the new normal.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -10,7 +10,8 @@ per 1,000 hours are expected over all series together, however those depend on e
   (Lorden, 1971, "Procedures for reacting to a change in distribution", theorem 2).
 
 Both are bounds: where expectations hold, fewer false alerts come than were allowed. After an alert its series starts
-anew and is silent while it cools down. A bucket out of its range is left out of the history until it counts as normal.
+anew and is silent while it cools down. A bucket out of its range, or in that silence, is left out of the history until
+it counts as normal: a burst that goes on would else be expected before it is over.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ class Detector:
         texts: float64 `[series, buckets]`; row `ALL` counts every text.
         negative: float64 `[series, buckets]`.
         first: number of the first bucket since the epoch, which tells places of the rhythm.
-        beyond: bool `[series, buckets]`, out of range; grows as buckets are judged.
+        unusual: bool `[series, buckets]`, out of range or after an alert; grows as buckets are judged.
         drift: float64 `[series]`, the CUSUMs.
         silent_until: int64 `[series]`, the first column that may raise an alert.
     """
@@ -80,7 +81,7 @@ class Detector:
     texts: Float64
     negative: Float64
     first: int
-    beyond: npt.NDArray[np.bool_]
+    unusual: npt.NDArray[np.bool_]
     drift: Float64
     silent_until: Int64
 
@@ -89,7 +90,7 @@ class Detector:
         """Return a detector of counts `[series, buckets]` of which none was judged."""
         rows = len(texts)
         return cls(
-            config=config, texts=texts, negative=negative, first=first, beyond=np.zeros(texts.shape, bool),
+            config=config, texts=texts, negative=negative, first=first, unusual=np.zeros(texts.shape, bool),
             drift=np.zeros(rows), silent_until=np.zeros(rows, np.int64),
         )  # fmt: skip
 
@@ -97,7 +98,7 @@ class Detector:
         """Yield the verdict on each series that has texts in a bucket, and a history; buckets go in order of time."""
         start = max(0, bucket - self.config.history)
         columns = np.arange(start, bucket)
-        left_out = self.beyond[:, start:bucket] & (columns > bucket - 1 - self.config.adapt)
+        left_out = self.unusual[:, start:bucket] & (columns > bucket - 1 - self.config.adapt)
         texts = np.where(left_out, 0.0, self.texts[:, start:bucket])
         negative = np.where(left_out, 0.0, self.negative[:, start:bucket])
         known = texts.sum(axis=1) >= self.config.min_history
@@ -134,7 +135,7 @@ class Detector:
         if is_alert:
             drift, self.silent_until[series] = 0.0, bucket + 1 + self.config.cool_down
         self.drift[series] = drift
-        self.beyond[series, bucket] = cause is not None
+        self.unusual[series, bucket] = silent or cause is not None
         return Verdict(
             series=series, bucket=bucket, texts=texts, negative=negative, expected=expected.mean,
             low=low / texts, high=high / texts, drift=drift, limit=limit, cause=cause, is_alert=is_alert,

@@ -76,14 +76,15 @@ def _detector(
 
 
 def _resume(detector: Detector, names: Sequence[Series], points: Sequence[Point]) -> None:
-    """Bring a detector to where the last run left it: what was out of range, the CUSUMs, and who cools down."""
+    """Bring a detector to where the last run left it: what was unusual, the CUSUMs, and who cools down."""
     rows = {series: row for row, series in enumerate(names)}
     length = timedelta(hours=detector.config.bucket_hours)
     for point in points:
         if point.series not in rows:
             continue
         row, bucket = rows[point.series], (point.start - _EPOCH) // length - detector.first
-        detector.beyond[row, bucket] = point.cause is not None
+        silent = bucket < detector.silent_until[row]
+        detector.unusual[row, bucket] = silent or point.cause is not None
         detector.drift[row] = point.drift
         if point.is_alert:
             detector.silent_until[row] = bucket + 1 + detector.config.cool_down

@@ -74,6 +74,16 @@ def test_an_alert_is_followed_by_silence() -> None:
     assert {verdict.drift for verdict in verdicts} == {0.0}
 
 
+def test_what_follows_an_alert_is_no_part_of_what_is_expected() -> None:
+    # Three of ten are inside the range; in the silence after a burst they are its end.
+    after = judged(detector([9, 3, 3, 3, 1], cool_down_hours=3), QUIET)
+    assert {verdict.cause for verdict in after[1:]} == {None}
+    assert after[4].expected == after[1].expected
+    # Without an alert before them they count.
+    before = judged(detector([1, 3, 3, 3, 1], cool_down_hours=3), QUIET)
+    assert before[4].expected > before[1].expected
+
+
 def test_a_burst_is_no_part_of_what_is_expected_until_it_lasts() -> None:
     verdicts = judged(detector([9] * 30, adapt_hours=10, cool_down_hours=0), QUIET)
     shares = [verdict.expected for verdict in verdicts]
