@@ -181,11 +181,11 @@ class MonitorStore:
         """
         with self._opened() as connection:
             connection.executemany(
-                "INSERT INTO points VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                "INSERT INTO points VALUES (?, ?, ?, ?, ?)",
                 [(own.by, own.value, _us(own.start), own.hours, own.model_dump_json()) for own in points],
             )
             connection.executemany(
-                "INSERT INTO alerts (id, start, body, delivery) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                "INSERT INTO alerts (id, start, body, delivery) VALUES (?, ?, ?, ?)",
                 [
                     (own.id, _us(own.point.start), own.model_dump_json(), _delivery(own.point, post_since))
                     for own in alerts

@@ -60,6 +60,13 @@ def test_few_texts_are_no_jump_but_add_up_to_a_drift() -> None:
     assert sum(verdict.is_alert for verdict in verdicts) == 1
 
 
+@pytest.mark.parametrize(("min_texts", "cause"), [(4, "jump"), (5, None)])
+def test_a_jump_needs_texts(min_texts: int, cause: str | None) -> None:
+    # Four of four have a probability of about .1^4, a fifth of the level, 1/2,000; log(2.5) each is no drift yet.
+    (verdict,) = judged(detector([4], texts=4, min_texts=min_texts), QUIET)
+    assert verdict.cause == cause
+
+
 def test_a_short_history_is_not_judged() -> None:
     own = detector([8], min_history=45)
     # 45 texts are there after five buckets of ten.

@@ -64,7 +64,10 @@ def test_a_second_run_finds_nothing_new(store: MonitorStore) -> None:
 @pytest.mark.parametrize("step", [5, 40])
 def test_many_runs_are_as_one(store: MonitorStore, tmp_path: Path, step: int) -> None:
     """CUSUMs, silences and buckets left out go on from run to run."""
-    all_texts = stream(120, BURST)
+    # Another firm's texts turn bad one day, two in four: no jump, and a drift of several runs.
+    slow = [text for hour in range(80, 110) for text in texts(hour, 4, 2, "Cole")]
+    quiet = [text for hour in range(80) for text in texts(hour, 4, hour % 5 == 0, "Cole")]
+    all_texts = [*stream(120, BURST), *quiet, *slow]
     whole = MonitorStore(tmp_path / "whole.sqlite")
     whole.add(all_texts, "r1")
     judge(whole, 120)
@@ -73,6 +76,7 @@ def test_many_runs_are_as_one(store: MonitorStore, tmp_path: Path, step: int) ->
         judge(store, hour)
     assert store.points(hours=1) == whole.points(hours=1)
     assert store.alerts() == whole.alerts()
+    assert [own.point.cause for own in whole.alerts() if own.point.value == "Cole"][:1] == ["drift"]
 
 
 def test_an_open_bucket_waits(store: MonitorStore) -> None:
