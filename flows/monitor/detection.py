@@ -96,6 +96,8 @@ class Detector:
 
     def judge(self, bucket: int) -> Iterator[Verdict]:
         """Yield the verdict on each series that has texts in a bucket, and a history; buckets go in order of time."""
+        if not self.texts[ALL, bucket]:
+            return
         start = max(0, bucket - self.config.history)
         columns = np.arange(start, bucket)
         left_out = self.unusual[:, start:bucket] & (columns > bucket - 1 - self.config.adapt)

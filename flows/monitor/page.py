@@ -21,6 +21,8 @@ from flows.page_templates import page_templates
 PICTURES: Final = 24
 BUCKETS: Final = 240
 LISTED: Final = 50
+# Of hourly buckets in a hundred series, as many as are read and written within a few seconds.
+TREND_DAYS: Final = 90
 
 
 class Trend(NamedTuple):
@@ -38,7 +40,7 @@ def render_page(workspace: str, config: MonitorConfig, points: Sequence[Point], 
     Args:
         workspace: its name.
         config: what is watched.
-        points: judged buckets, by series and time.
+        points: buckets judged in the last `TREND_DAYS`, by series and time.
         alerts: all there are, by time.
     """
     series: dict[Series, list[Point]] = {}
@@ -49,9 +51,10 @@ def render_page(workspace: str, config: MonitorConfig, points: Sequence[Point], 
         Trend(name.label, trend_chart(name.label, own), sum(p.texts for p in own), sum(p.is_alert for p in own))
         for name, own in shown
     ]
+    last = max((point.start + timedelta(hours=point.hours) for point in points), default=None)
     return page_templates(percent=_percent).get_template("monitor.html").render(
         workspace=workspace, config=config, trends=trends, series=len(series), alerts=list(alerts)[: -LISTED - 1 : -1],
-        total=len(alerts), judged=len(points), last=max((p.start + _hours(p) for p in points), default=None),
+        total=len(alerts), judged=len(points), days=TREND_DAYS, last=last,
     )  # fmt: skip
 
 
@@ -94,10 +97,6 @@ def trend_chart(label: str, points: Sequence[Point]) -> str:
 def _moments(points: Sequence[Point]) -> npt.NDArray[np.datetime64]:
     """Return buckets' starts in UTC; numpy's times have no zone that the drawing could turn into the machine's."""
     return np.array([point.start.replace(tzinfo=None) for point in points], "datetime64[us]")
-
-
-def _hours(point: Point) -> timedelta:
-    return timedelta(hours=point.hours)
 
 
 def _percent(value: float) -> str:

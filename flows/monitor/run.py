@@ -20,7 +20,7 @@ from flows.current_tables import refresh_tables
 from flows.monitor.alert import Alert, MonitorReport, Point
 from flows.monitor.config import MonitorConfig
 from flows.monitor.judging import Subject, judge_closed
-from flows.monitor.page import render_page
+from flows.monitor.page import TREND_DAYS, render_page
 from flows.monitor.scoring import Scored, Scorer, score_new
 from flows.monitor.store import MonitorStore
 from flows.monitor.webhook import Webhook, deliver
@@ -145,8 +145,11 @@ class Monitor:
         return judge_closed(self.store, self.config, self.as_of, subject)
 
     def write(self) -> None:
-        """Write alerts as JSON lines, trends as Parquet, and the page: each from all that is remembered."""
-        alerts, points = self.store.alerts(), self.store.points(hours=self.config.bucket_hours)
+        """Write alerts as JSON lines, and the last `TREND_DAYS` of the trends as Parquet and as a page."""
+        hours = self.config.bucket_hours
+        newest = self.store.newest_point(hours=hours)
+        since = newest - timedelta(days=TREND_DAYS) if newest is not None else self.as_of
+        alerts, points = self.store.alerts(), self.store.points(hours=hours, since=since)
         lines = "".join(f"{alert.model_dump_json()}\n" for alert in alerts)
         write_atomic(self.workspace.monitor / ALERTS, lines.encode())
         write_atomic(self.workspace.monitor / TRENDS, _parquet(points))

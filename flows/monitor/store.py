@@ -167,6 +167,12 @@ class MonitorStore:
             rows = connection.execute(query, (hours, _us(since))).fetchall()
         return [Point.model_validate_json(body) for (body,) in rows]
 
+    def newest_point(self, *, hours: int) -> datetime | None:
+        """Return the start of the newest judged bucket of a length; None before the first."""
+        with self._opened() as connection:
+            (found,) = connection.execute("SELECT MAX(start) FROM points WHERE hours = ?", (hours,)).fetchone()
+        return None if found is None else _time(found)
+
     def decide(
         self, points: Sequence[Point], alerts: Sequence[Alert], until: datetime, *, post_since: datetime, keep: datetime
     ) -> None:

@@ -6,8 +6,10 @@ killed between the answer and its note posts that alert again, under the same `I
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 import httpx
@@ -76,13 +78,29 @@ class Webhook:
         # Chats show `text`; programs read `alert`.
         body = {"text": alert.summary, "alert": alert.model_dump(mode="json")}
         try:
-            answer = httpx.post(
-                self._address.get_secret_value(), json=body, headers={"Idempotency-Key": alert.id},
-                timeout=self._timeout_s,
-            )  # fmt: skip
-        except (httpx.TransportError, httpx.InvalidURL) as error:
+            with _silent_httpx():
+                answer = httpx.post(
+                    self._address.get_secret_value(), json=body, headers={"Idempotency-Key": alert.id},
+                    timeout=self._timeout_s,
+                )  # fmt: skip
+        except (httpx.RequestError, httpx.InvalidURL) as error:
             return type(error).__name__, isinstance(error, httpx.TransportError)
         return ("", False) if answer.is_success else (str(answer.status_code), answer.status_code in _PASSING)
+
+
+@contextlib.contextmanager
+def _silent_httpx() -> Iterator[None]:
+    """Keep httpx from logging the address, which it does at level info, while the body runs."""
+    logger = logging.getLogger("httpx")
+
+    def dropped(_: logging.LogRecord) -> bool:
+        return False
+
+    logger.addFilter(dropped)
+    try:
+        yield
+    finally:
+        logger.removeFilter(dropped)
 
 
 def deliver(store: MonitorStore, post: Post | None) -> None:

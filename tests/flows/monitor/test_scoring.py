@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -100,6 +101,31 @@ def test_known_texts_are_not_read_again(store: MonitorStore) -> None:
     )
     assert _all(store) == before
     assert score_new(store, table(), scorer(), since=None, until=T + 6 * HOUR).new == 1
+
+
+def test_a_run_killed_while_it_reads_goes_on_where_it_was(store: MonitorStore) -> None:
+    rows = 1500
+    many = table(
+        text_id=[f"t{row}" for row in range(rows)], text=["1 0"] * rows, timestamp=[T] * rows, firm=["Acme"] * rows
+    )
+
+    class Failing(Spelt):
+        blocks = 0
+
+        def encode(self, texts: Sequence[str], kind: Literal["text"]) -> Float32:
+            self.blocks += 1
+            if self.blocks == 2:
+                raise KeyboardInterrupt
+            return super().encode(texts, kind)
+
+    failing = Failing()
+    sound = scorer()
+    killed = replace(sound, predictor=replace(sound.predictor, texts=LazyEncoder(lambda: failing)))
+    with pytest.raises(KeyboardInterrupt):
+        score_new(store, many, killed, since=None, until=T + HOUR)
+    assert len(store.scored()) == 1024
+    assert score_new(store, many, sound, since=None, until=T + HOUR).new == rows - 1024
+    assert {own.texts for own in _all(store)} == {rows}
 
 
 def test_another_release_scores_the_history_anew(store: MonitorStore) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from pydantic import SecretStr
 from structlog.testing import capture_logs
@@ -105,6 +107,19 @@ def test_without_an_address_alerts_are_kept_and_not_posted_later(store: MonitorS
     deliver(store, webhook(receiver))
     assert receiver.requests == []
     assert len(store.alerts("kept")) == 1
+
+
+def test_an_address_is_in_no_log_line(
+    store: MonitorStore, receiver: Receiver, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    keep(store, alert())
+    receiver.answers = [503]
+    deliver(store, webhook(receiver, 0.0))
+    assert len(receiver.requests) == 2
+    assert "token" not in caplog.text
+    httpx.post(receiver.address.get_secret_value(), json={})
+    assert "token" in caplog.text
 
 
 def test_an_address_is_checked_and_never_shown() -> None:
