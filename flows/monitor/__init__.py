@@ -1,1 +1,1 @@
-"""Watching texts as they come: scores by the current release, trends by topic or target, alerts on negative news."""
+"""Watching texts as they come: scores by the current release, trends by series, alerts beyond the expected range."""

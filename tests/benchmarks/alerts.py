@@ -32,6 +32,7 @@ from rich.table import Table
 from scipy.stats import binomtest, chi2
 
 from features.datasets.synthetic_news import BURST_COMPANY, BURST_DAYS, DAYS, FIRST_DAY
+from flows.cli.base import PREFECT_ENVIRONMENT
 from flows.monitor.config import DetectionConfig, Rhythm
 from flows.monitor.detection import Detector
 
@@ -177,7 +178,7 @@ def _config(rate: float, rhythm: Rhythm) -> DetectionConfig:
 
 def replay(workspace: Path) -> None:
     """Run the real flow once a day over the sample's headlines, and print when the planted burst was seen."""
-    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
+    os.environ.update(PREFECT_ENVIRONMENT)
     # Prefect reads its environment when it is imported, and the simulations do without it.
     from flows.monitor.alert import MonitorReport
     from flows.monitor.flow import monitor_texts
