@@ -136,3 +136,8 @@ class WorkspaceFolder:
     def reports(self) -> Path:
         """A folder of reports per release; a release itself is sealed before it is evaluated."""
         return self.state / "reports"
+
+    @property
+    def monitor(self) -> Path:
+        """What the monitor remembers, and what it writes for people and programs."""
+        return self.state / "monitor"

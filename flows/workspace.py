@@ -23,6 +23,7 @@ from features.transforms import FeatureConfig
 from flows.document import DocumentError, parse_document, read_document
 from flows.folder import WorkspaceFolder
 from flows.gate import GateConfig
+from flows.monitor.config import MonitorConfig
 from flows.parts import Parts
 from flows.stages.audit import AuditConfig
 from flows.stages.collaborative import CollaborativeConfig
@@ -57,6 +58,7 @@ class WorkspaceConfig(BaseModel):
         reply: how texts are replied to; None serves no replies.
         audit: which groups of users and items an evaluation compares.
         gate: what a report must show before its release is published.
+        monitor: which texts are watched, and when an alert is raised; None watches nothing.
         tune: which options of the encoder a search may change.
     """
 
@@ -78,6 +80,7 @@ class WorkspaceConfig(BaseModel):
     reply: ReplyConfig | None = None
     audit: AuditConfig = AuditConfig()
     gate: GateConfig = GateConfig()
+    monitor: MonitorConfig | None = None
     tune: TuneConfig = TuneConfig()
 
     @property
@@ -114,6 +117,8 @@ class Workspace(WorkspaceFolder):
                 config.ranking.check(config.tasks)
             if config.reply is not None:
                 config.reply.check(config.tasks)
+            if config.monitor is not None:
+                config.monitor.check(config.tasks)
             names = [task.name for task in config.tasks]
             check_task_names(config.encoder, names)
             config.gate.check_names(config.audit.users, config.audit.items, config.tasks)

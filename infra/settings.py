@@ -46,6 +46,7 @@ class Settings(BaseSettings):
         max_batch: most entries that one request may list.
         release_poll_s: seconds between two looks at the release pointer.
         shutdown_s: seconds that requests in flight are given when the process is told to stop.
+        alert_webhook: address that alerts are posted to; it may hold a token. None posts nowhere.
         trackers: where training runs are recorded, comma-separated in the variable; an empty one means nowhere. Their
             own variables say more: MLFLOW_TRACKING_URI, MLFLOW_EXPERIMENT_NAME, WANDB_MODE, WANDB_PROJECT.
         phrasing_url: base of an OpenAI-compatible chat protocol, such as https://api.openai.com/v1, whose model puts
@@ -69,6 +70,7 @@ class Settings(BaseSettings):
     max_batch: int = Field(default=10_000, gt=0)
     release_poll_s: float = Field(default=2.0, gt=0)
     shutdown_s: int = Field(default=20, ge=0)
+    alert_webhook: SecretStr | None = None
     trackers: Annotated[tuple[TrackerName, ...], NoDecode] = ("tensorboard",)
     phrasing_url: HttpUrl | None = None
     phrasing_model: str = "default"

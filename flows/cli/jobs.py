@@ -161,6 +161,19 @@ def evaluate(
 
 
 @app.command()
+def monitor(context: typer.Context, workspace: WorkspaceOption = None, as_of: AsOfOption = None) -> None:
+    """Score new texts with the current release, keep trends of their negative share, and raise alerts."""
+    folder = checked_folder(context, workspace)
+    from flows.monitor.alert import MonitorReport  # noqa: PLC0415 - see the top
+    from flows.monitor.console import render_monitor  # noqa: PLC0415
+    from flows.monitor.flow import monitor_texts as flow  # noqa: PLC0415
+
+    report = MonitorReport.model_validate(flow(folder, as_of))
+    render_monitor(report, OUT)
+    say(f"page: {escape(str(report.page))}")
+
+
+@app.command()
 def serve(
     context: typer.Context,
     workspace: WorkspaceOption = None,

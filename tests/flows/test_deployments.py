@@ -31,4 +31,5 @@ def test_deployment_can_be_made(deployment: dict[str, Any]) -> None:
 
 
 def test_every_flow_has_one_deployment() -> None:
-    assert sorted(each["name"] for each in DEPLOYMENTS) == ["features", "index", "model", "publish", "rollback"]
+    names = sorted(each["name"] for each in DEPLOYMENTS)
+    assert names == ["features", "index", "model", "monitor", "publish", "rollback"]

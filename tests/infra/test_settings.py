@@ -38,6 +38,15 @@ def test_variables_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     assert str(settings.retrieval_url) == "http://retrieval:8081/"
 
 
+def test_an_address_that_may_hold_a_token_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Settings.from_environment().alert_webhook is None
+    monkeypatch.setenv("POLYRANK_ALERT_WEBHOOK", "https://hooks.example/T0/secret")
+    settings = Settings.from_environment()
+    assert settings.alert_webhook is not None
+    assert settings.alert_webhook.get_secret_value() == "https://hooks.example/T0/secret"
+    assert "secret" not in repr(settings)
+
+
 @pytest.mark.parametrize(
     ("value", "expected"),
     [(None, ("tensorboard",)), (" mlflow,wandb ,", ("mlflow", "wandb")), ("", ())],
