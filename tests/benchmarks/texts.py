@@ -66,7 +66,7 @@ def figures(workspace: Workspace, names: Sequence[str], seed: int) -> Figures:
 
 def show(joint: dict[Key, list[float]], single: dict[Key, list[float]], seeds: int) -> None:
     """Print every metric of both, and the gain."""
-    table = Table(title=f"Texts held for the test, {seeds} seeds", title_justify="left")
+    table = Table(title=f"Texts held for the test, seeds: {seeds}", title_justify="left")
     for column in ("task", "metric", "one model of all", "one of each", "gain"):
         table.add_column(column, justify="left" if column in ("task", "metric") else "right")
     for (task, metric), values in joint.items():
