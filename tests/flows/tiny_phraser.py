@@ -1,17 +1,11 @@
-"""A tiny causal model that has learnt one conversation by heart, and the server that answers by it."""
+"""A tiny causal model that has learnt one conversation by heart."""
 
 from __future__ import annotations
 
-import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-import uvicorn
-from fastapi import FastAPI
 from transformers import AutoTokenizer, LlamaForCausalLM
 
 from tests.tiny_transformers import END_OF_TEXT, write_llama
@@ -33,17 +27,3 @@ def write_phraser(folder: Path, prompt: str, answer: str, *, steps: int = 120) -
         optimizer.step()
     model.save_pretrained(folder)
     return folder
-
-
-@contextmanager
-def serving(app: FastAPI) -> Iterator[str]:
-    """Serve an app on loopback; yields its address."""
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, ws="none"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        assert thread.is_alive(), "the server stopped while starting"
-        time.sleep(0.01)
-    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    server.should_exit = True
-    thread.join()

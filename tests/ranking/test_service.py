@@ -7,7 +7,6 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,8 +15,6 @@ import httpx
 import numpy as np
 import polars as pl
 import pytest
-import uvicorn
-from fastapi import FastAPI
 
 from features.event_log import Event, EventLog
 from features.events import EventProcessor, UserBase, write_user_base
@@ -36,6 +33,7 @@ from ranking.contract import ClassPrediction, SlotPrediction, TagPrediction, Tag
 from ranking.rerank import RerankConfig
 from ranking.service import Parts, create_app, create_combined_app
 from retrieval.lazy_encoder import TextEncoderLike
+from tests.loopback import serving
 
 CUT = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(days=140)
 
@@ -61,19 +59,6 @@ class Running:
     features: Switchable
     parts: Parts
     client: RankingClient
-
-
-@contextmanager
-def serving(app: FastAPI) -> Iterator[str]:
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, ws="none"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        assert thread.is_alive(), "the server stopped while starting"
-        time.sleep(0.01)
-    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    server.should_exit = True
-    thread.join()
 
 
 def load_with(encoder: TextEncoderLike) -> Callable[[Path], LoadedRelease]:

@@ -13,7 +13,8 @@ from flows.phrase_server.app import create_app
 from flows.phrase_server.model import CausalModel, CausalModelError
 from infra.settings import Settings
 from ranking.reply.phrasing import ChatMessage, Phraser, PhrasingUnavailableError, UnfaithfulPhrasingError, conversation
-from tests.flows.tiny_phraser import serving, write_phraser
+from tests.flows.tiny_phraser import write_phraser
+from tests.loopback import serving
 
 QUESTION, ANSWER, WORDS = "Where is my tea?", "It comes on Monday.", "Your tea comes on Monday!"
 PROMPT = "\n\n".join([*(message.content for message in conversation(QUESTION, ANSWER)), "Reply:\n"])

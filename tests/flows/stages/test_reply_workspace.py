@@ -25,7 +25,8 @@ from ranking.client import RankingClient
 from ranking.reply.phrasing import conversation
 from ranking.service import create_combined_app
 from tests.flows.stages.test_texts_workspace import ANSWER, ON_TEXT, write
-from tests.flows.tiny_phraser import serving, write_phraser
+from tests.flows.tiny_phraser import write_phraser
+from tests.loopback import serving
 
 REPLY: dict[str, Any] = {
     "intent": "intent", "answers": "answer", "slots": "slots", "given": ["day"], "passages": 1,
