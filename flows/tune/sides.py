@@ -46,7 +46,8 @@ def for_tasks(config: EncoderConfig, tasks: Iterable[str]) -> EncoderConfig:
     """
     own = set(tasks)
     limits = tuple(limit for limit in config.limits if limit.task in own)
-    changed = {"balance": _balance(config.balance, own), "limits": limits}
+    few = {task: lines for task, lines in config.few_labels.items() if task in own}
+    changed = {"balance": _balance(config.balance, own), "limits": limits, "few_labels": few}
     residual = config.residual
     if residual is not None and residual.pairs is not None:
         pairs = tuple(pair for pair in residual.pairs if own.issuperset(pair))

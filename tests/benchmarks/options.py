@@ -1,6 +1,7 @@
 """Every option of the encoder that is one line of a workspace, against the workspace as it is: gain of each task.
 
-usage: python tests/benchmarks/options.py -w WORKSPACE [--as-of DATE] [--seeds 2] [--group COLUMN] [--only NAME ...]
+usage: python tests/benchmarks/options.py -w WORKSPACE [--as-of DATE] [--seeds 2] [--group COLUMN] [--labels N]
+           [--only NAME ...]
 
 A run changes the lines of one option and nothing else, trains all tasks, and is measured on rows that no run reads
 (`retrieval.encoder.trial` says by what). Finished runs are lines of RESULTS (by default below the workspace) and never
@@ -9,12 +10,16 @@ repeated, so that the command can be stopped and started again; it prints the ta
 A figure is the relative fall of a task's error from the default's of the same seed, %, positive when better, with a 95%
 Student interval over seeds. `noise` is the default's own deviation over seeds in the same unit: a gain within it is
 none. `time` is training's wall time over the default's. No option was tuned.
+
+Options for parties and groups need users, those for few labels a task of classes on texts; `--labels 8` keeps so many
+training labels of each class of such a task, for the default too, and leaves the other texts unlabelled.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import get_args
@@ -32,7 +37,7 @@ from flows.workspace import Workspace
 from infra.settings import Settings
 from retrieval.encoder.balance.config import BalanceConfig, GradientMethod, ScalarMethod
 from retrieval.encoder.config import BackboneConfig, EncoderConfig
-from retrieval.encoder.data import TrainingData
+from retrieval.encoder.data import EncoderTask, TrainingData
 from retrieval.encoder.pretrain.config import PretrainConfig
 from retrieval.encoder.pretrain.pretrain import pretrain
 from retrieval.encoder.trial import Trial
@@ -42,15 +47,31 @@ DEFAULT = "default"
 Lines = Mapping[str, object]
 
 
-def options(tasks: Sequence[str], party: Mapping[str, str]) -> Iterator[tuple[str, Lines]]:
-    """Yield every option's name and lines of `encoder`, the default's first; `party` is a column of users."""
+def options(tasks: Sequence[EncoderTask], column: str | None) -> Iterator[tuple[str, Lines]]:
+    """Yield every option's name and lines of `encoder`, the default's first; `column` is one of users, if any."""
     yield DEFAULT, {}
-    limits = {"lagrangian": {"limits": dict.fromkeys(tasks, 0.9)}}
+    if len(tasks) > 1:
+        yield from _balances(tasks)
+    yield from _trainings()
+    if column is not None:
+        yield from _parties(tasks, column)
+    yield from _few_labels([task.name for task in tasks if _has_classes(task)])
+
+
+def _balances(tasks: Sequence[EncoderTask]) -> Iterator[tuple[str, Lines]]:
+    limits = {"lagrangian": {"limits": {task.name: 0.9 for task in tasks}}}
     for method in (*get_args(ScalarMethod), *get_args(GradientMethod)):
         if method != BalanceConfig().method:
             yield method, {"balance": {"method": method, **(limits if method == "lagrangian" else {})}}
-    yield "all tasks alike", {"balance": {"contrastive": 1.0}}
+    if any(task.kind == "contrastive" for task in tasks):
+        yield "all tasks alike", {"balance": {"contrastive": 1.0}}
     yield "rows by volume", {"batch": {"task_exponent": 1.0}}
+    yield "residual", {"residual": {}}
+    for method in ("reptile", "fomaml", "anil"):
+        yield method, {"meta": {"method": method}}
+
+
+def _trainings() -> Iterator[tuple[str, Lines]]:
     yield "heads alone", {"steps": 0}
     yield "top layer", {"train_layers": 1}
     yield "all layers", {"train_layers": None}
@@ -63,28 +84,53 @@ def options(tasks: Sequence[str], party: Mapping[str, str]) -> Iterator[tuple[st
     yield "dropout", {"dropout": 0.1}
     yield "R-Drop", {"dropout": 0.1, "rdrop": 1.0}
     yield "FGM, all layers", {"train_layers": None, "fgm": 0.5}
-    yield "residual", {"residual": {}}
-    for method in ("reptile", "fomaml", "anil"):
-        yield method, {"meta": {"method": method}}
-    yield "reptile by party", {"meta": {"method": "reptile", "domains": party}}
-    yield "FedMix", {"fedmix": {"party": party}}
-    limit = {"task": tasks[-1], **party, "measure": "loss_gap", "limit": 0.02}
-    yield f"limit on {tasks[-1]}'s loss gap", {"limits": [limit]}
     yield "SGD", {"optimizer": "sgd", "learning_rate": 5e-3, "head_learning_rate": 1e-2}
     yield "pretraining", {"pretrain": {"steps": 200}}
+
+
+def _parties(tasks: Sequence[EncoderTask], column: str) -> Iterator[tuple[str, Lines]]:
+    party, last = {"on": "user", "column": column}, tasks[-1].name
+    if len(tasks) > 1:
+        yield "reptile by party", {"meta": {"method": "reptile", "domains": party}}
+    yield "FedMix", {"fedmix": {"party": party}}
+    limit = {"task": last, **party, "measure": "loss_gap", "limit": 0.02}
+    yield f"limit on {last}'s loss gap", {"limits": [limit]}
+
+
+def _few_labels(tasks: Sequence[str]) -> Iterator[tuple[str, Lines]]:
+    if not tasks:
+        return
+
+    def each(**lines: object) -> dict[str, object]:
+        return {"few_labels": dict.fromkeys(tasks, lines)}
+
+    yield "linear heads", {"hidden": 0}
+    yield "linear heads from the classes' names", {"hidden": 0, **each(class_names={})}
+    yield "warm-up on pairs", each(warm_up={"steps": 300})
+    yield "pseudo-labels", each(pseudo={})
+    yield "pseudo-labels, flexible", each(pseudo={"method": "flexible"})
+    # Only a backbone that was pretrained on masked words fills any in.
+    yield "prompt after pretraining", {"pretrain": {"steps": 200}, **each(prompt={}, pseudo={"method": "flexible"})}
+
+
+def _has_classes(task: EncoderTask) -> bool:
+    return task.on == "text" and task.kind == "multiclass"
 
 
 def main() -> None:
     arguments = _arguments()
     workspace = Workspace.load(arguments.workspace)
-    party = {"on": "user", "column": arguments.group}
-    data = study_data(Build.start(workspace, Settings(), arguments.as_of), {"user": (arguments.group,)})
+    column = arguments.group if workspace.config.parts.events else None
+    groups = {} if column is None else {"user": (column,)}
+    data = study_data(Build.start(workspace, Settings(), arguments.as_of), groups)
+    if arguments.labels is not None:
+        data = with_few_labels(data, arguments.labels)
     tasks = tuple(task.name for task in data.tasks)
     study = StudyData(data=data, encoder=workspace.config.encoder, tasks=tasks)
     runs = Runs(arguments.results or workspace.folder / "options.jsonl")
     found: dict[str, list[Run]] = {}
     for seed in range(arguments.seeds):
-        for name, lines in options(tasks, party):
+        for name, lines in options(data.tasks, column):
             if arguments.only and name not in (DEFAULT, *arguments.only):
                 continue
             config = changed(study.encoder, {**lines, "seed": seed})
@@ -93,6 +139,19 @@ def main() -> None:
             if run.trial is None:
                 CONSOLE.print(f"{name}, seed {seed}: failed: {run.reason}", highlight=False)
     show(found, tasks, arguments.part)
+
+
+def with_few_labels(data: TrainingData, labels: int) -> TrainingData:
+    """Return the data with so many training labels of each class, always the same ones; every text stays."""
+    rng = np.random.default_rng(0)
+    kept = dict(data.texts.labels)
+    for task in filter(_has_classes, data.tasks):
+        own = kept[task.name]
+        rows = [rng.permutation(np.flatnonzero(own == code))[:labels] for code in range(len(task.classes))]
+        few = np.full_like(own, np.nan)
+        few[np.concatenate(rows)] = own[np.concatenate(rows)]
+        kept[task.name] = few
+    return replace(data, texts=replace(data.texts, labels=kept))
 
 
 def changed(encoder: EncoderConfig, lines: Lines) -> EncoderConfig:
@@ -162,6 +221,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--as-of", type=parse_as_of, default=None)
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--group", default="age", help="column of users: parties, domains and the limit's groups")
+    parser.add_argument("--labels", type=int, default=None, help="training labels kept of each class on texts")
     parser.add_argument("--only", nargs="+", default=[], help="options by name; None takes all")
     parser.add_argument("--part", choices=("validation", "test"), default="test")
     parser.add_argument("--results", type=Path, default=None)

@@ -10,6 +10,7 @@ from flows.tune.sides import diverged, for_tasks, mean_relative_error, relative_
 from retrieval.encoder.adapt.config import LimitConfig, ResidualConfig
 from retrieval.encoder.balance.config import BalanceConfig, DualConfig, LagrangianConfig
 from retrieval.encoder.config import EncoderConfig
+from retrieval.encoder.labels.config import FewLabelsConfig, PseudoLabelConfig
 from retrieval.encoder.trial import Quality, Trial
 
 
@@ -41,6 +42,12 @@ def test_limits_of_other_tasks_go() -> None:
     # Without a limit the method would be a contradiction.
     assert (gone.balance.method, gone.limits) == ("static", ())
     assert EncoderConfig.model_validate(gone.model_dump()) == gone
+
+
+def test_lines_for_few_labels_of_other_tasks_go() -> None:
+    config = EncoderConfig(few_labels=dict.fromkeys(("topic", "tone"), FewLabelsConfig(pseudo=PseudoLabelConfig())))
+    assert for_tasks(config, ["tone", "buy"]).few_labels.keys() == {"tone"}
+    assert for_tasks(config, ["buy"]).few_labels == {}
 
 
 def test_tasks_without_importance_learn_where_nothing_else_does() -> None:

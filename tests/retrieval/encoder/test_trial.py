@@ -13,6 +13,7 @@ from infra.errors import InvalidInputError
 from retrieval.encoder.batch import PairLabels
 from retrieval.encoder.config import EncoderConfig
 from retrieval.encoder.data import EncoderTask, TrainingData
+from retrieval.encoder.labels.config import ContrastiveConfig, FewLabelsConfig, PseudoLabelConfig
 from retrieval.encoder.state_store import Memory
 from retrieval.encoder.train import train
 from retrieval.encoder.trial import measure, micro_f1, outranked, run_trial, with_parents
@@ -43,6 +44,32 @@ def test_no_run_reads_the_test_part(study: TrainingData, small_config: EncoderCo
     assert plain.validation == other.validation
     # The same scores against opposite labels.
     assert plain.test["churn"].value == pytest.approx(1 - other.test["churn"].value)
+
+
+def test_a_trial_does_first_what_is_asked_for_few_labels(full_study: TrainingData, small_config: EncoderConfig) -> None:
+    config = small_config.model_copy(update={"steps": 4, "validate_every": 4})
+    warm_up = FewLabelsConfig(warm_up=ContrastiveConfig(steps=40, pairs=16, learning_rate=1e-3))
+    plain, warmed = (
+        run_trial(full_study, own, ["topic"], memory=Memory(), progress=False)
+        for own in (config, config.model_copy(update={"few_labels": {"topic": warm_up}}))
+    )
+    # Its texts lie together by topic before any head learns.
+    assert warmed.test["topic"].loss < 0.9 * plain.test["topic"].loss
+
+
+def test_pseudo_labels_change_nothing_that_a_trial_is_measured_on(
+    full_study: TrainingData, small_config: EncoderConfig
+) -> None:
+    config = small_config.model_copy(update={"steps": 0, "warmup": small_config.warmup.model_copy(update={"steps": 1})})
+    pseudo = FewLabelsConfig(pseudo=PseudoLabelConfig(threshold=0.0))
+    unlabelled = replace(full_study, unlabelled=["a text about soap", "a text about bread"])
+    taught = run_trial(
+        unlabelled, config.model_copy(update={"few_labels": {"topic": pseudo}}), ["topic"], memory=Memory(),
+        progress=False,
+    )  # fmt: skip
+    plain = run_trial(full_study, config, ["topic"], memory=Memory(), progress=False)
+    # One step of a new head says the classes' shares, whatever it learnt from.
+    assert taught.test["topic"].loss == pytest.approx(plain.test["topic"].loss, rel=0.05)
 
 
 def test_runs_of_other_tasks_are_measured_on_the_same_rows(
