@@ -7,9 +7,10 @@
 | bank FAQ | `faq_class`, `answer` | by hashes: see `features.datasets.answers` |
 | SMP2017-ECDT (Zhang et al., 2017), Chinese | `zh_intent` | stratified 80/20, seed 0 |
 
-Each set has label columns of its own, so that each is a task of its own; they are null in the other sets' rows. An
-out-of-scope question of CLINC150 has `in_scope` 0 and neither intent nor domain. The answers are the items; there are
-no users and no events.
+Each set has label columns of its own, so that each is a task of its own; they are null in the other sets' rows. Only
+`in_scope` is everybody's: an out-of-scope question of CLINC150 has 0 and neither intent nor domain, and the texts of
+every other set have 1, since somebody here has an answer to them. The answers are the items; there are no users and no
+events.
 """
 
 from __future__ import annotations
@@ -127,6 +128,8 @@ def read_support(config: SupportConfig, base: Path) -> tuple[Tables, tuple[Findi
         asked, items, notes = answered
         parts.append(asked)
     texts, copies = join_sets(parts)
+    if IN_SCOPE in texts.columns:
+        texts = texts.with_columns(pl.col(IN_SCOPE).fill_null(1))
     return Tables(items=items, texts=texts), (*notes, copies)
 
 

@@ -17,6 +17,10 @@ TextMetric = Literal[
     "auc",
     "log_loss",
     "calibration",
+    "precision",
+    "recall",
+    "precision_of_0",
+    "recall_of_0",
     "r2",
     "rmse",
     "mae",
@@ -27,7 +31,7 @@ TextMetric = Literal[
 # Of each kind of task, in the order to show.
 METRICS: Final[dict[TaskKind, tuple[TextMetric, ...]]] = {
     "multiclass": ("accuracy", "macro_f1", "log_loss"),
-    "binary": ("auc", "log_loss", "calibration"),
+    "binary": ("auc", "log_loss", "calibration", "precision", "recall", "precision_of_0", "recall_of_0"),
     "regression": ("r2", "rmse", "mae"),
     "token_tags": ("micro_f1",),
     "contrastive": ("recall_at_1", "recall_at_5", "mrr"),
@@ -42,9 +46,9 @@ class TextFigure(Part):
 
     Attributes:
         metric: accuracy; F1 of each class, averaged over classes (macro), or over all units of the tags but O (micro);
-            AUC; log loss in nats; calibration, mean prediction over mean label; R2; root mean squared and mean absolute
-            error; share of texts whose answering item is the first, or among the first five, of all eligible items;
-            mean reciprocal rank of that item.
+            AUC; log loss in nats; calibration, mean prediction over mean label; precision and recall of label 1 and of
+            label 0, decided at one half; R2; root mean squared and mean absolute error; share of texts whose answering
+            item is the first, or among the first five, of all eligible items; mean reciprocal rank of that item.
         figure: its value, with its 95% bootstrap interval over texts.
         constant: what the best constant of the training labels has: the most frequent class or tag, the classes'
             shares, the mean, the items in the order of how many texts each answers. None where nothing trained has a

@@ -60,12 +60,20 @@ def macro_f1(truth: npt.NDArray[np.integer], predicted: npt.NDArray[np.integer])
 
 
 def binary(truth: Float64, probabilities: Float64) -> dict[TextMetric, Statistic]:
-    """Return the statistics of a binary task: float64 `[n]` labels 0 or 1, and probabilities."""
+    """Return the statistics of a binary task: float64 `[n]` labels 0 or 1, and probabilities.
+
+    Precision and recall are those of a decision at one half; of a label that is never said there is no precision.
+    """
     positive, found = truth > 0, probabilities.astype(np.float32)
+    said = probabilities >= 0.5
     return {
         "auc": lambda rows: auc(positive[rows], found[rows]),
         "log_loss": lambda rows: log_loss(positive[rows], found[rows]),
         "calibration": lambda rows: _ratio(probabilities[rows].mean(), truth[rows].mean()),
+        "precision": lambda rows: _ratio((said & positive)[rows].sum(), said[rows].sum()),
+        "recall": lambda rows: _ratio((said & positive)[rows].sum(), positive[rows].sum()),
+        "precision_of_0": lambda rows: _ratio((~said & ~positive)[rows].sum(), (~said)[rows].sum()),
+        "recall_of_0": lambda rows: _ratio((~said & ~positive)[rows].sum(), (~positive)[rows].sum()),
     }
 
 

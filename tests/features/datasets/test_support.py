@@ -62,12 +62,11 @@ def test_each_set_has_label_columns_of_its_own(folder: Path) -> None:
     assert report.dropped == 0
     labels = ("banking_intent", "clinc_intent", "domain", "in_scope", "answer", "faq_class", "zh_intent")
     rows = {row[0]: row[1:] for row in tables.texts.select(TEXT_ID, TEXT, *labels).rows()}
-    none = (None,) * 7
-    assert rows["banking77-0"] == ("Where is my card?", "card_arrival", *none[1:])
+    assert rows["banking77-0"] == ("Where is my card?", "card_arrival", None, None, 1, None, None, None)
     assert rows["clinc150-0"] == ("pay my bill", None, "pay_bill", "banking", 1, None, None, None)
     assert rows["clinc150-3"] == ("who won", None, None, None, 0, None, None, None)
-    assert rows["bank_faq-1"] == ("Card gone?", None, None, None, None, "bank_faq-answer-0", "cards", None)
-    assert rows["smp2017-9"] == ("打开9", *none[:6], "chat")
+    assert rows["bank_faq-1"] == ("Card gone?", None, None, None, 1, "bank_faq-answer-0", "cards", None)
+    assert rows["smp2017-9"] == ("打开9", None, None, None, 1, None, None, "chat")
     assert tables.items["item_id"].to_list() == ["bank_faq-answer-0", "bank_faq-answer-2"]
     assert tables.users.is_empty()
     assert tables.events.is_empty()

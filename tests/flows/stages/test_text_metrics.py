@@ -44,6 +44,9 @@ def test_probabilities_by_hand() -> None:
     assert found["auc"] == 0.75
     assert found["log_loss"] == pytest.approx(-(math.log(0.9) + math.log(0.2) + math.log(0.7) + math.log(0.9)) / 4)
     assert found["calibration"] == pytest.approx(2.5 / 2)
+    # Three are said to be 1, two of them rightly; the one that is said to be 0 is one of two.
+    assert (found["precision"], found["recall"]) == (pytest.approx(2 / 3), 1.0)
+    assert (found["precision_of_0"], found["recall_of_0"]) == (1.0, 0.5)
 
 
 def test_numbers_by_hand() -> None:
@@ -75,7 +78,7 @@ def test_figures_have_intervals_over_texts_and_a_constants_value() -> None:
 
 def test_what_is_undefined_is_left_out() -> None:
     one_class = figures(binary(np.ones(5), np.full(5, 0.9)), None, 5)
-    assert {row.metric for row in one_class} == {"log_loss", "calibration"}
+    assert {row.metric for row in one_class} == {"log_loss", "calibration", "precision", "recall"}
     assert all(row.constant is None for row in one_class)
     # A resample of two rows is often twice the same one, whose variance is 0: it takes no part.
     few = figures(regression(np.array([0.0, 1]), np.array([0.0, 1])), None, 2)
