@@ -43,6 +43,7 @@ def validate(context: typer.Context, workspace: WorkspaceOption = None) -> None:
     """Check the workspace file and the tables it names, and print what was found in them."""
     from features.sources import load  # noqa: PLC0415 - see the top
     from flows.group_checks import check_groups  # noqa: PLC0415
+    from flows.monitor.scoring import check_texts  # noqa: PLC0415
     from flows.replies import read_replies  # noqa: PLC0415
     from flows.workspace import Workspace  # noqa: PLC0415
 
@@ -52,6 +53,9 @@ def validate(context: typer.Context, workspace: WorkspaceOption = None) -> None:
     tables, report = load(config.source, loaded.folder, datetime.now(UTC), rules=config.validation)
     OUT.print(report.render())
     check_groups(config, tables)
+    if config.monitor is not None:
+        classes = [task.name for task in config.tasks if task.on == "text" and task.kind == "multiclass"]
+        check_texts(tables.texts, config.monitor, classes)
     replies = read_replies(loaded, tables)
     if replies is not None:
         say(f"replies: {len(replies.templates)} templates, passages by {escape(replies.answers or 'no task')}")

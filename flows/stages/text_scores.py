@@ -162,11 +162,7 @@ class _Task:
         )
 
     def _ranks(self) -> Float64:
-        """Return the rank of each text's answering item among the eligible ones, float64 `[n]`; inf for none.
-
-        Equal scores share their places' mean: items of one text can't be told apart, and a model that scores all items
-        alike must not look perfect.
-        """
+        """Return the rank of each text's answering item among the eligible ones, float64 `[n]`; inf for none."""
         retriever = self.predictor.retriever
         assert retriever is not None, "a contrastive task on texts needs items"
         members = retriever.snapshot.eligible_positions
@@ -175,9 +171,7 @@ class _Task:
         ranks = np.full(len(places), np.inf)
         for start in range(0, len(places), _BLOCK):
             rows = start + np.flatnonzero(places[start : start + _BLOCK] >= 0)
-            scores = self.vectors[rows] @ vectors.T
-            own = scores[np.arange(len(rows)), places[rows]][:, None]
-            ranks[rows] = (scores > own).sum(axis=1) + ((scores == own).sum(axis=1) + 1) / 2
+            ranks[rows] = ranks_of(self.vectors[rows] @ vectors.T, places[rows])
         return ranks
 
     def _constant_ranks(self) -> Float64 | None:
@@ -193,6 +187,21 @@ class _Task:
         rank[np.argsort(-counts, kind="stable")] = np.arange(1, len(members) + 1)
         places = _places(self.column.answers(self.held.tables.items), members)
         return np.where(places >= 0, rank[np.maximum(places, 0)], np.inf)
+
+
+def ranks_of(scores: Float32, places: Int32) -> Float64:
+    """Return the rank from 1 of one item of each row, float64 `[n]`.
+
+    Equal scores share their places' mean: items of one text can't be told apart, and a model that scores all items
+    alike must not look perfect.
+
+    Args:
+        scores: float32 `[n, items]`.
+        places: int32 `[n]`, the item's column.
+    """
+    own = scores[np.arange(len(scores)), places][:, None]
+    ranks: Float64 = (scores > own).sum(axis=1) + ((scores == own).sum(axis=1) + 1) / 2
+    return ranks
 
 
 def confusions(

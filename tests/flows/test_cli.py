@@ -171,6 +171,19 @@ def test_a_missing_extra_is_named(shop: Path) -> None:
     assert "polyrank[train]" in done.stderr
 
 
+def test_validate_names_the_times_that_a_monitor_lacks(tmp_path: Path) -> None:
+    (tmp_path / "texts.csv").write_text("id,text,tone\n1,up,good\n2,down,bad\n")
+    (tmp_path / "polyrank.yaml").write_text(
+        "name: news\n"
+        "source: {type: tables, texts: {type: csv, path: texts.csv, columns: {text_id: id, text: text, tone: tone}}}\n"
+        "tasks: [{name: tone, kind: multiclass, on: text, label: {type: column, column: tone}}]\n"
+        "monitor: {task: tone, negative: [bad]}\n"
+    )
+    done = polyrank("validate", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "section monitor: table texts: expected a column timestamp, found none" in done.stderr
+
+
 def test_validate_names_a_column_that_an_audit_lacks(shop: Path) -> None:
     (shop / "polyrank.yaml").write_text(WORKSPACE + "audit: {users: [age]}\n")
     done = polyrank("validate", cwd=shop)
