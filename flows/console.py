@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from flows.report import ExampleUser, Figure, RankingTable, Report
+from flows.console_tables import figure_cell, simple_table
+from flows.console_texts import text_tables
+from flows.report import ExampleUser, RankingTable, Report
 from flows.words import (
     format_bytes,
     format_day,
@@ -18,14 +19,11 @@ from flows.words import (
     format_seconds,
     format_signed,
     metric_name,
-    text_metric_name,
 )
 from infra.releases import ReleaseInfo
 
 _VERDICTS = {"above": "[green]better[/]", "below": "[red]worse[/]", "level": "[dim]undecided[/]"}
 _WORTH = {"above": "[green]helps[/]", "below": "[red]harms[/]", "level": "[dim]no gain[/]"}
-# Of each task: the page lists more.
-_CONFUSED: Final = 3
 
 
 def render_console(report: Report, console: Console | None = None) -> None:
@@ -45,8 +43,7 @@ def render_console(report: Report, console: Console | None = None) -> None:
             console.print(_differences(ranking))
     for table in (
         _tasks(report),
-        _texts(report),
-        _confused(report),
+        *text_tables(report),
         _ablation(report),
         _groups(report),
         _pseudo_labels(report),
@@ -85,32 +82,13 @@ def releases_table(releases: Sequence[ReleaseInfo]) -> Table:
     return table
 
 
-def simple_table(title: str, *columns: str, right: frozenset[str] = frozenset()) -> Table:
-    """Return an empty table in the house's look.
-
-    Args:
-        title: its title.
-        columns: headings.
-        right: headings of number columns, set flush right and never wrapped.
-    """
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, header_style="dim", pad_edge=False)
-    for column in columns:
-        number = column in right
-        table.add_column(column, justify="right" if number else "left", no_wrap=number)
-    return table
-
-
-def _value(figure: Figure | None, digits: int = 4) -> str:
-    interval = format_interval(figure, digits)
-    return format_figure(figure, digits) + (f" [dim]{interval}[/]" if interval else "")
-
-
 def _ranking(ranking: RankingTable) -> Table:
     numbers = (f"NDCG@{ranking.k}", f"Recall@{ranking.k}", "MRR", "coverage")
     table = simple_table(f"\nRanking, {escape(ranking.title)}", "scorer", *numbers, right=frozenset(numbers))
     for row in ranking.scorers:
-        cells = (_value(row.ndcg), format_figure(row.recall), format_figure(row.mrr), format_figure(row.coverage, 3))
-        table.add_row(escape(row.scorer), *cells, style="bold green" if row.scorer == ranking.shipped else "")
+        others = (format_figure(row.recall), format_figure(row.mrr), format_figure(row.coverage, 3))
+        cells = (escape(row.scorer), figure_cell(row.ndcg), *others)
+        table.add_row(*cells, style="bold green" if row.scorer == ranking.shipped else "")
     return table
 
 
@@ -135,40 +113,12 @@ def _tasks(report: Report) -> Table:
             table.add_row(
                 escape(name) if position == 0 else "",
                 escape(row.scorer),
-                _value(row.auc, 3),
+                figure_cell(row.auc, 3),
                 format_figure(row.log_loss, 5),
                 format_figure(row.calibration),
                 f"{row.positives:,}",
             )
     table.caption = "p / y: mean prediction over mean label; 1 is calibrated in the large"
-    table.caption_justify = "left"
-    return table
-
-
-def _texts(report: Report) -> Table:
-    numbers = ("value", "constant")
-    table = simple_table("\nTasks on texts, held out", "task", "metric", *numbers, "texts", right=frozenset(numbers))
-    for row in report.texts:
-        for position, own in enumerate(row.figures):
-            constant = "–" if own.constant is None else f"{own.constant:.4f}"
-            task, n = (escape(row.task), f"{row.n:,}") if position == 0 else ("", "")
-            table.add_row(task, text_metric_name(own.metric), _value(own.figure), constant, n)
-    rows = ", ".join(dict.fromkeys(row.rows for row in report.texts))
-    table.caption = f"{rows}; constant: what the best answer that reads no text has"
-    table.caption_justify = "left"
-    return table
-
-
-def _confused(report: Report) -> Table:
-    """Return the most frequent confusions of classes; the page draws them all where they are few."""
-    table = simple_table(
-        "\nClasses taken for others", "task", "label", "predicted", "texts", right=frozenset({"texts"})
-    )
-    for row in report.texts:
-        for pair in row.confused[:_CONFUSED]:
-            share = f"{pair.n:,} [dim]{pair.share:.0%}[/]"
-            table.add_row(escape(row.task), escape(pair.label), escape(pair.predicted), share)
-    table.caption = "share: of the label's texts"
     table.caption_justify = "left"
     return table
 
@@ -198,7 +148,7 @@ def _groups(report: Report) -> Table:
             for name in (row.lowest, row.highest)
         )
         of = f"{row.task or ('items' if row.on == 'item' else 'shipped order')}, {row.column}"
-        table.add_row(escape(of), metric_name(row.metric, report.audit.k), *ends, _value(row.gap, 3))
+        table.add_row(escape(of), metric_name(row.metric, report.audit.k), *ends, figure_cell(row.gap, 3))
     table.caption = "intervals hold for all pairs of groups at once; a difference tells nothing of its cause"
     table.caption_justify = "left"
     return table
@@ -224,7 +174,7 @@ def _index(report: Report) -> Table:
     numbers = ("k", "recall", "ms a query")
     table = simple_table("\nIndex against exact search", "index", *numbers, right=frozenset(numbers))
     for row in report.index:
-        table.add_row(escape(row.kind), str(row.k), _value(row.recall), format_figure(row.query_ms, 2))
+        table.add_row(escape(row.kind), str(row.k), figure_cell(row.recall), format_figure(row.query_ms, 2))
     return table
 
 

@@ -21,6 +21,7 @@ from flows.report import (
     DataSummary,
     IndexRecall,
     NextCommand,
+    ReplyScores,
     Report,
     StageRecord,
     TextScores,
@@ -31,6 +32,7 @@ from flows.stages import findings
 from flows.stages.column_tasks import labelled_parts
 from flows.stages.findings import index_recall
 from flows.stages.relatedness import read_relatedness
+from flows.stages.reply_scores import reply_scores
 from flows.stages.tables import read_validation
 from flows.stages.text_scores import HeldOutTexts, text_scores
 from flows.stages.train import read_training_run
@@ -113,6 +115,7 @@ def evaluate_release(
         rankings=shown.rankings,
         tasks=shown.tasks,
         texts=texts,
+        replies=_replies(loaded, held),
         ablation=shown.ablation,
         audit=shown.audit,
         examples=shown.examples,
@@ -143,6 +146,12 @@ def _texts(build: Build, predictor: Predictor, held: HeldOutTexts) -> tuple[Text
     on_text = [task for task in build.tasks if task.on == "text"]
     train, _ = labelled_parts(on_text, build.data.tables, build.plan)
     return text_scores(predictor, held, train)
+
+
+def _replies(loaded: LoadedRelease, held: HeldOutTexts | None) -> ReplyScores | None:
+    if loaded.replies is None or held is None:
+        return None
+    return reply_scores(loaded.predictor, loaded.replies, held)
 
 
 def _index(retriever: Retriever | None, held: HeldOutTexts | None) -> tuple[IndexRecall, ...]:

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from flows.attributions.page import format_value, visible
 from flows.attributions.report import AttributionReport, ExplainedText, Segment
-from flows.console import simple_table
+from flows.console_tables import simple_table
 
 # Shares of the strongest word from which on a word is coloured, and set off.
 _COLOURED: Final = 0.15

@@ -7,7 +7,7 @@ from typing import Final
 from rich.console import Console
 from rich.markup import escape
 
-from flows.console import simple_table
+from flows.console_tables import simple_table
 from flows.monitor.alert import MonitorReport
 
 # The page lists all.

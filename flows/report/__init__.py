@@ -23,6 +23,7 @@ from flows.report.rankings import (
     Recommendation,
     ScorerRanking,
 )
+from flows.report.replies import KindScores, ReplyScores, ThresholdScores
 from flows.report.report import REPORT_HTML, REPORT_JSON, NextCommand, Report, read
 from flows.report.tasks import AblationRow, ReliabilityBin, TaskScores
 from flows.report.texts import ConfusedClasses, Confusion, TextFigure, TextMetric, TextScores
@@ -45,11 +46,13 @@ __all__ = [
     "GroupFigure",
     "GroupsOf",
     "IndexRecall",
+    "KindScores",
     "NextCommand",
     "PairedDifference",
     "RankingTable",
     "Recommendation",
     "ReliabilityBin",
+    "ReplyScores",
     "Report",
     "ScorerRanking",
     "StageRecord",
@@ -57,6 +60,7 @@ __all__ = [
     "TextFigure",
     "TextMetric",
     "TextScores",
+    "ThresholdScores",
     "TrainingRun",
     "ValidationRow",
     "Window",

@@ -13,6 +13,7 @@ from flows.report.figures import Part
 from flows.report.groups import AuditReport
 from flows.report.making import DataSummary, StageRecord, TrainingRun, ValidationRow, Window
 from flows.report.rankings import ExampleUser, IndexRecall, RankingTable
+from flows.report.replies import ReplyScores
 from flows.report.tasks import AblationRow, TaskScores
 from flows.report.texts import TextScores
 from retrieval.encoder.relatedness.report import RelatednessReport
@@ -51,6 +52,7 @@ class Report(Part):
     rankings: tuple[RankingTable, ...] = ()
     tasks: tuple[TaskScores, ...] = ()
     texts: tuple[TextScores, ...] = ()
+    replies: ReplyScores | None = None
     ablation: tuple[AblationRow, ...] = ()
     audit: AuditReport | None = None
     examples: tuple[ExampleUser, ...] = ()

@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from flows.console import simple_table
+from flows.console_tables import simple_table
 from flows.report import Figure
 from flows.tune.report import TuneReport, error_name, in_percent
 from flows.words import format_day, format_figure, format_interval, format_signed

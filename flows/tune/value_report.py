@@ -8,7 +8,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict
 from rich.console import Console
 from rich.markup import escape
 
-from flows.console import simple_table
+from flows.console_tables import simple_table
 from flows.heatmap import heat_map
 from flows.report import REPORT_HTML, REPORT_JSON, Figure
 from flows.tune.charts import share_bars

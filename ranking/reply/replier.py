@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -13,8 +13,6 @@ from features.turn_log import Turn, TurnFeedback, TurnLog, TurnLogUnavailableErr
 from infra.errors import InvalidInputError, UnavailableError, unknown_name
 from infra.watcher import Loaded
 from ranking.answers import LoadedRelease, retriever_of
-from ranking.contract import ClassPrediction, TagsPrediction, TaskAnswer
-from ranking.predictions import of_read_texts
 from ranking.reply.config import Replies
 from ranking.reply.contract import (
     FeedbackRequest,
@@ -25,15 +23,12 @@ from ranking.reply.contract import (
     ReplySource,
 )
 from ranking.reply.decision import Decision, Evidence, decide
+from ranking.reply.evidence import passages, read_evidence
 from ranking.reply.phrasing import Phraser, UnfaithfulPhrasingError
-from retrieval.filters import FilterExpression
 from retrieval.parts import MissingPartError
-from retrieval.snapshot import TITLE
 
 if TYPE_CHECKING:
-    from features.schema import Float32
     from infra.telemetry import Metrics
-    from retrieval.engine import Retriever
 
 log = structlog.get_logger(__name__)
 
@@ -124,18 +119,12 @@ class Replier:
             log.warning("encoder_unavailable", error=str(error))
             degraded.append("encoder_unavailable")
             return Evidence(intent=None, in_scope=None, slots=request.slots, passages=())
-        answers = {task: own[0] for task, own in of_read_texts(heads, [request.text], read, replies.tasks).items()}
-        intent, in_scope, tags = (
-            None if name is None else answers[name] for name in (replies.intent, replies.in_scope, replies.slots)
-        )
-        assert intent is None or isinstance(intent, ClassPrediction), "the section's check: a multiclass task"
-        assert in_scope is None or isinstance(in_scope, float), "the section's check: a binary task"
-        passages: Sequence[ReplySource] = ()
+        (found,) = read_evidence(heads, replies, [request.text], read)
+        near: Sequence[ReplySource] = ()
         if replies.answers is not None:
             with self.metrics.timed("passages"):
-                passages = _passages(retriever_of(loaded).value, read.vectors[0], replies, request.filter)
-        slots = {**_found_slots(tags, replies.thresholds.slot), **request.slots}
-        return Evidence(intent=intent, in_scope=in_scope, slots=slots, passages=passages)
+                near = passages(retriever_of(loaded).value, read.vectors[0], replies, request.filter)
+        return replace(found, passages=near, slots={**found.slots, **request.slots})
 
     def _phrase(
         self, request: ReplyRequest, found: Evidence, decision: Decision, degraded: list[ReplyDegraded]
@@ -198,38 +187,3 @@ def _check_intent(loaded: Loaded[LoadedRelease], replies: Replies, intent: str) 
     known = heads.tasks[replies.intent].classes
     if intent not in known:
         raise InvalidInputError(f"intent: {unknown_name('intent', intent, known)}")
-
-
-def _found_slots(tags: TaskAnswer | None, least: float) -> dict[str, str]:
-    """Return what the text says of each slot: the likeliest of those of one name, where it is likely enough."""
-    if tags is None:
-        return {}
-    assert isinstance(tags, TagsPrediction), "the section's check: a tag task"
-    likely = [slot for slot in tags.slots if slot.probability >= least]
-    return {slot.name: slot.text for slot in sorted(likely, key=lambda slot: slot.probability)}
-
-
-def _passages(
-    retriever: Retriever, vector: Float32, replies: Replies, expression: FilterExpression | None
-) -> list[ReplySource]:
-    """Return the items nearest to a text's vector; one without a text to send is none."""
-    near = retriever.nearest(vector, replies.passages, filter=expression)
-    texts = _texts(retriever, replies.passage, near.items.tolist())
-    return [
-        ReplySource(
-            item_id=retriever.snapshot.item_ids[item],
-            title=retriever.snapshot.titles[item],
-            score=score,
-            text=texts[item],
-        )
-        for item, score in zip(near.items.tolist(), near.scores.tolist(), strict=True)
-        if texts[item].strip()
-    ]
-
-
-def _texts(retriever: Retriever, column: str, items: Sequence[int]) -> Mapping[int, str]:
-    """Return by position what each item sends; nothing for a null."""
-    snapshot = retriever.snapshot
-    if column == TITLE:
-        return {item: snapshot.titles[item] for item in items}
-    return {item: str(snapshot.attributes[column][item] or "") for item in items}

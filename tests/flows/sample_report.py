@@ -19,7 +19,7 @@ from flows.report import (
 )
 from retrieval.encoder.relatedness.report import ProposedGroups, RelatednessReport, TaskGroup
 from tests.flows.sample_figures import ablation, audit_report, figure, rankings, task_scores
-from tests.flows.sample_texts import text_scores
+from tests.flows.sample_texts import reply_scores, text_scores
 
 CUT = datetime(2017, 12, 4, tzinfo=UTC)
 HORIZON = timedelta(days=28)
@@ -44,6 +44,7 @@ def full_report() -> Report:
         rankings=rankings(),
         tasks=task_scores(),
         texts=text_scores(),
+        replies=reply_scores(),
         ablation=ablation(),
         audit=audit_report(),
         examples=examples(),

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from flows.report import ConfusedClasses, Confusion, ReliabilityBin, TextFigure, TextMetric, TextScores
+from flows.report import (
+    ConfusedClasses,
+    Confusion,
+    KindScores,
+    ReliabilityBin,
+    ReplyScores,
+    TextFigure,
+    TextMetric,
+    TextScores,
+    ThresholdScores,
+)
+from ranking.reply.contract import ReplyKind
 from tests.flows.sample_figures import figure
 
 
@@ -28,3 +39,28 @@ def text_scores() -> tuple[TextScores, ...]:
         scores("tone", "regression", {"rmse": (0.3, 0.5), "mae": (0.2, 0.4)}),
         scores("answer", "contrastive", {"recall_at_1": (0.7, 0.01), "mrr": (0.8, 0.05)}),
     )  # fmt: skip
+
+
+def reply_scores() -> ReplyScores:
+    """Replies to the same texts, none of them labelled out of scope: what a hand-over is worth can't be told."""
+
+    def scores(kind: ReplyKind, texts: int, precision: float) -> KindScores:
+        parts = {"precision": figure(precision, 0.04, texts - 20), "recall": figure(precision - 0.1, 0.04, 500)}
+        return KindScores(kind=kind, texts=texts, share=figure(texts / 800, 0.03, 800), **parts)
+
+    def rows(kind: ReplyKind, served: float, found: dict[float, tuple[int, float]]) -> tuple[ThresholdScores, ...]:
+        return tuple(
+            ThresholdScores(threshold=least, served=least == served, scores=scores(kind, texts, precision))
+            for least, (texts, precision) in found.items()
+        )
+
+    handed = KindScores(kind="hand_over", texts=200, share=figure(0.25, 0.03, 800), precision=None, recall=None)
+    return ReplyScores(
+        rows="texts of split test",
+        n=800,
+        kinds=(scores("template", 440, 0.9), scores("passages", 160, 0.7), handed),
+        missed=57,
+        lacking=1,
+        intent=rows("template", 0.8, {0.5: (600, 0.8), 0.8: (440, 0.9), 0.95: (200, 0.955)}),
+        similarity=rows("passages", 0.45, {0.3: (240, 0.6), 0.45: (160, 0.7), 0.5: (100, 0.745)}),
+    )

@@ -64,6 +64,7 @@ def test_every_section_is_printed(sample_report: Report) -> None:
     for heading in (
         "Ranking, all eligible items", "Ranking, never bought before", "Tasks, held-out rows", "log loss",
         "Tasks on texts, held out", "Classes taken for others",
+        "Replies to held-out texts", "Other thresholds",
         "Groups, observed differences",
         "Index against exact search", "What was known when", "Data at the door", "User 1228", "Stages", "Try next",
     ):  # fmt: skip
@@ -75,6 +76,10 @@ def test_every_section_is_printed(sample_report: Report) -> None:
     assert re.search(r"items, brand +exposure@10 less relevance +Private -0.050 +National 0.050 +0.100", text)
     assert "<b>BREAD</b> & rolls ✓ bought" in text
     assert "12,043" in text
+    assert re.search(r"template +440 +0.550 +420 +0.900 0.860 to 0.940 +0.800 0.760 to 0.840", text)
+    assert re.search(r"hand_over +200 +0.250 +– +– +–", text)
+    assert "57 handed over by mistake, 1 lacked a slot" in text
+    assert re.search(r"similarity 0.45 ● +0.200 +140 +0.700", text)
 
 
 def test_narrow_terminal_keeps_numbers_and_commands_whole(sample_report: Report) -> None:
@@ -82,6 +87,7 @@ def test_narrow_terminal_keeps_numbers_and_commands_whole(sample_report: Report)
     render_console(sample_report, console)
     assert "polyrank serve -w workspaces/demo\n" in out.getvalue()
     assert "0.4203" in out.getvalue()
+    assert "similarity 0.45 ●  0.200     140  0.700 0.660 to 0.740  0.600 0.560 to 0.640\n" in out.getvalue()
 
 
 def test_brackets_in_a_title_are_text(sample_report: Report) -> None:

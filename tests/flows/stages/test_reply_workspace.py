@@ -16,6 +16,7 @@ from features.tables import read_tables
 from flows.build import Build
 from flows.phrase_server.app import create_app
 from flows.phrase_server.model import CausalModel
+from flows.report import REPORT_JSON, read
 from flows.serve import service_parts
 from flows.workspace import Workspace
 from infra.releases import ReleaseStore
@@ -73,6 +74,34 @@ def test_a_sure_intent_a_passage_or_a_person_replies(desk: Path) -> None:
         assert bread["degraded"] == []
         nobody = reply(http, "bread is 0", filter={"area": "elsewhere"})
         assert (nobody["kind"], nobody["sources"]) == ("hand_over", [])
+
+
+def test_an_evaluation_tells_how_held_out_texts_are_replied_to(desk: Path, run: Callable[..., str]) -> None:
+    assert "Replies to held-out texts" in run(desk, "evaluate")
+    workspace = Workspace.load(desk)
+    current = ReleaseStore(workspace.releases).current()
+    assert current is not None
+    found = read(workspace.reports / current / REPORT_JSON).replies
+    assert found is not None
+    assert (found.rows, found.n) == ("texts of split test", 20)
+    kinds = {own.kind: own for own in found.kinds}
+    # One thing of four has a template, whose day the caller gives; the others' passages name them. A word of each text
+    # is its label: it is learnt.
+    for kind, due in (("template", 5), ("passages", 15)):
+        precision, recall = kinds[kind].precision, kinds[kind].recall
+        assert precision is not None
+        assert recall is not None
+        assert (precision.value > 0.9, recall.value > 0.8, recall.n) == (True, True, due), kind
+    # No label tells what is out of scope.
+    assert kinds["hand_over"].precision is None
+    assert found.missed == kinds["hand_over"].texts
+    assert [row.threshold for row in found.intent if row.served] == [0.5]
+    assert [row.threshold for row in found.similarity if row.served] == [0.3]
+    with served(desk) as http:
+        # The same decision as the service's.
+        texts = pl.read_parquet(desk / "texts.parquet").filter(pl.col("split") == "test")["text"].to_list()
+        said = [reply(http, text, slots={"day": "Monday"})["kind"] for text in texts]
+    assert {kind: said.count(kind) for kind in kinds} == {kind: own.texts for kind, own in kinds.items()}
 
 
 def test_a_turn_and_what_is_said_of_it_train_the_next_release(desk: Path, run: Callable[..., str]) -> None:
