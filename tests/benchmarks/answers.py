@@ -11,6 +11,7 @@ the release's figure less BM25's on the same questions.
 from __future__ import annotations
 
 import argparse
+import logging
 from pathlib import Path
 
 import bm25s
@@ -23,6 +24,7 @@ from rich.table import Table
 
 from features.column_labels import LabelColumn
 from features.schema import TEXT, Float32
+from features.tables import read_tables
 from flows.build import Build
 from flows.publish import newest
 from flows.report.texts import METRICS
@@ -45,13 +47,14 @@ Ranks = npt.NDArray[np.float64]
 
 
 def main() -> None:
+    logging.getLogger("bm25s").setLevel(logging.WARNING)
     arguments = _arguments()
     workspace = Workspace.load(arguments.workspace)
     store = ReleaseStore(workspace.releases)
     release = arguments.release or store.current() or newest(workspace)
     build = Build.start(workspace, Settings(), store.manifest(release).as_of)
     predictor = LoadedRelease.load(store.path(release)).predictor
-    held = HeldOutTexts.of(build.data.tables, build.as_of, predictor)
+    held = HeldOutTexts.of(read_tables(build.tables), build.as_of, predictor)
     contrastive = [task for task in build.tasks if task.on == "text" and task.kind == "contrastive"]
     task = next(task for task in contrastive if arguments.task in (None, task.name))
     assert held is not None, "expected texts of split test"
