@@ -83,6 +83,11 @@ def test_given_parts_keep_their_rows(folder: Path) -> None:
     assert "answer" not in tables.texts.columns
 
 
+def test_without_anything_out_of_scope_nothing_says_what_is_in_it(folder: Path) -> None:
+    tables, _ = load(SupportConfig(banking77=folder, smp2017=folder), Path(), NOW)
+    assert "in_scope" not in tables.texts.columns
+
+
 @pytest.mark.parametrize(
     ("name", "licence"),
     [
