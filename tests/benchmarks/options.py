@@ -93,7 +93,7 @@ def _parties(tasks: Sequence[EncoderTask], column: str) -> Iterator[tuple[str, L
     if len(tasks) > 1:
         yield "reptile by party", {"meta": {"method": "reptile", "domains": party}}
     yield "FedMix", {"fedmix": {"party": party}}
-    limit = {"task": last, **party, "measure": "loss_gap", "limit": 0.02}
+    limit = {"task": last, **party, "measure": "loss_gap", "limit": 0.02, "rows": 10}
     yield f"limit on {last}'s loss gap", {"limits": [limit]}
 
 
