@@ -132,9 +132,9 @@ def test_items_are_answered_where_the_task_applies(predictor: Predictor) -> None
     assert retriever is not None
     found = of_items(predictor, np.array([3, 95, -1], np.int32), ["demand"])["demand"]
     assert predictor.heads is not None
-    expected = predictor.heads.row_predictions("demand", retriever.item_vectors[[3]])
-    # Of three rows or of one, a product is added up in another order.
-    assert found == [pytest.approx(float(expected[0]), rel=1e-5), None, None]
+    # Of the same three rows: a product of one alone is added up in another order.
+    expected = predictor.heads.row_predictions("demand", retriever.item_vectors[[3, 95, -1]])
+    assert found == [pytest.approx(float(expected[0])), None, None]
 
 
 def test_users_by_blend_and_by_head(predictor: Predictor, ranker: Ranker, cut_data: CutData) -> None:
