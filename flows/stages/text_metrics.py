@@ -66,14 +66,15 @@ def binary(truth: Float64, probabilities: Float64) -> dict[TextMetric, Statistic
     """
     positive, found = truth > 0, probabilities.astype(np.float32)
     said = probabilities >= 0.5
+    rightly, rightly_not = said & positive, ~said & ~positive
     return {
         "auc": lambda rows: auc(positive[rows], found[rows]),
         "log_loss": lambda rows: log_loss(positive[rows], found[rows]),
         "calibration": lambda rows: _ratio(probabilities[rows].mean(), truth[rows].mean()),
-        "precision": lambda rows: _ratio((said & positive)[rows].sum(), said[rows].sum()),
-        "recall": lambda rows: _ratio((said & positive)[rows].sum(), positive[rows].sum()),
-        "precision_of_0": lambda rows: _ratio((~said & ~positive)[rows].sum(), (~said)[rows].sum()),
-        "recall_of_0": lambda rows: _ratio((~said & ~positive)[rows].sum(), (~positive)[rows].sum()),
+        "precision": lambda rows: _ratio(rightly[rows].sum(), said[rows].sum()),
+        "recall": lambda rows: _ratio(rightly[rows].sum(), positive[rows].sum()),
+        "precision_of_0": lambda rows: _ratio(rightly_not[rows].sum(), (~said)[rows].sum()),
+        "recall_of_0": lambda rows: _ratio(rightly_not[rows].sum(), (~positive)[rows].sum()),
     }
 
 

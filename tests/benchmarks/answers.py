@@ -16,20 +16,20 @@ from pathlib import Path
 
 import bm25s
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 import torch
 from rich.console import Console
 from rich.table import Table
 
-from features.column_labels import LabelColumn
+from features.column_labels import Bool, LabelColumn
 from features.schema import TEXT, Float32
 from features.tables import read_tables
 from flows.build import Build
+from flows.console_tables import figure_cell
 from flows.publish import newest
 from flows.report.texts import METRICS
 from flows.stages.column_tasks import labelled_parts
-from flows.stages.text_metrics import answering
+from flows.stages.text_metrics import Float64, Statistic, answering, figures
 from flows.stages.text_scores import HeldOutTexts, ranks_of
 from flows.words import text_metric_name
 from flows.workspace import Workspace
@@ -42,8 +42,6 @@ from retrieval.encoder.packed import TextPooler
 from retrieval.encoder.tokens import tokenize
 
 CONSOLE = Console(width=120)
-RESAMPLES = 2000
-Ranks = npt.NDArray[np.float64]
 
 
 def main() -> None:
@@ -56,9 +54,9 @@ def main() -> None:
     predictor = LoadedRelease.load(store.path(release)).predictor
     held = HeldOutTexts.of(read_tables(build.tables), build.as_of, predictor)
     contrastive = [task for task in build.tasks if task.on == "text" and task.kind == "contrastive"]
-    task = next(task for task in contrastive if arguments.task in (None, task.name))
-    assert held is not None, "expected texts of split test"
-    assert predictor.retriever is not None, "expected a release with items"
+    task = next((task for task in contrastive if arguments.task in (None, task.name)), None)
+    if held is None or task is None or predictor.retriever is None:
+        raise SystemExit(f"release {release}: expected texts of split test and a contrastive task on texts, found none")
 
     column = LabelColumn.of(task, held.tables)
     answered = np.asarray(column.values.is_not_null().to_numpy(), bool)
@@ -99,35 +97,22 @@ def untrained(config: BackboneConfig, questions: list[str], items: list[str]) ->
     return cosines
 
 
-def show(release: str, ranks: dict[str, Ranks], parts: dict[str, npt.NDArray[np.bool_]]) -> None:
+def show(release: str, ranks: dict[str, Float64], parts: dict[str, Bool]) -> None:
     """Print every metric of each way, and what the release has more than BM25."""
-    metrics = METRICS["contrastive"]
     for name, part in parts.items():
-        own = {way: found[part] for way, found in ranks.items()}
         table = Table(title=f"release {release}, {name}: {part.sum():,} questions", title_justify="left")
-        for heading in ("way", *(text_metric_name(metric) for metric in metrics)):
+        for heading in ("way", *(text_metric_name(metric) for metric in METRICS["contrastive"])):
             table.add_column(heading, justify="left" if heading == "way" else "right")
-        rng = np.random.default_rng(0)
-        draws = [rng.integers(0, part.sum(), part.sum()) for _ in range(RESAMPLES)]
-        values = {
-            way: np.array([[answering(found)[metric](rows) for metric in metrics] for rows in draws])
-            for way, found in own.items()
-        }
-        for way, found in own.items():
-            table.add_row(
-                way, *_cells(np.array([answering(found)[m](np.arange(len(found))) for m in metrics]), values[way])
-            )
-        gain = np.array([
-            answering(own["release"])[m](np.arange(part.sum())) - answering(own["BM25"])[m](np.arange(part.sum()))
-            for m in metrics
-        ])  # fmt: skip
-        table.add_row("less BM25", *_cells(gain, values["release"] - values["BM25"]))
+        ways = {way: answering(found[part]) for way, found in ranks.items()}
+        ways["less BM25"] = {metric: _less(own, ways["BM25"][metric]) for metric, own in ways["release"].items()}
+        for way, statistics in ways.items():
+            found = figures(statistics, None, int(part.sum()))
+            table.add_row(way, *(figure_cell(own.figure, 3) for own in found))
         CONSOLE.print(table)
 
 
-def _cells(values: npt.NDArray[np.float64], resampled: npt.NDArray[np.float64]) -> list[str]:
-    low, high = np.quantile(resampled, [0.025, 0.975], axis=0)
-    return [f"{v:.3f} ({a:.3f} to {b:.3f})" for v, a, b in zip(values, low, high, strict=True)]
+def _less(own: Statistic, other: Statistic) -> Statistic:
+    return lambda rows: own(rows) - other(rows)
 
 
 def _arguments() -> argparse.Namespace:
