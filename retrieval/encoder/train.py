@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,11 +15,13 @@ from infra.settings import TrackerName
 from retrieval.encoder.adapt.limits import balance_with_limits
 from retrieval.encoder.adapt.make import Adaptation, replay_data, training_batches
 from retrieval.encoder.adapt.unfreeze import Unfreezing
+from retrieval.encoder.batch import Batch
+from retrieval.encoder.calibrate import ClassScores, sharpen
 from retrieval.encoder.config import EncoderConfig
 from retrieval.encoder.constants import evidence, start_heads
 from retrieval.encoder.data import EncoderTask, TrainingData
 from retrieval.encoder.labels.class_names import start_class_names
-from retrieval.encoder.model import MultiTaskEncoder
+from retrieval.encoder.model import Features, MultiTaskEncoder
 from retrieval.encoder.optimise import autocast, deterministic, warmup_cosine
 from retrieval.encoder.packed import FrozenTexts, TextStates
 from retrieval.encoder.prepare import Prepared, prepare
@@ -135,6 +137,7 @@ class _Training:
             seconds[name] = time.perf_counter() - began
         self.best.restore(self.model)
         self.adaptation.finish()
+        self._calibrate()
         assert self.best.validation is not None
         self.record.finish(self.best.validation, self.steps, seconds)
         return TrainResult(
@@ -250,18 +253,37 @@ class _Training:
     def _validate(self, phase: str, step: int, source: TextSource) -> None:
         """Measure the held-out batches, log, and keep the weights if they are the best so far."""
         totals: dict[str, list[float]] = {}
+        limits, classes = self.adaptation.held_out_limits(), ClassScores()
+        for batch, features in self._held_out_features(source):
+            limits.look(batch, features)
+            classes.look(self.model, batch, features)
+            for name, loss in self.model.losses(batch, features).items():
+                totals.setdefault(name, []).append(float(loss))
+        costs = limits.costs()
+        losses = {name: sum(values) / len(values) for name, values in totals.items()} | classes.losses()
+        relative = {
+            name: loss / max(self.baselines[name], 1e-6) + costs.get(name, 0.0) for name, loss in losses.items()
+        }
+        validation = self.record.add(phase, step, relative, self.balance.weights())
+        self.stops.update(validation, self.model.own)
+        self.best.offer(validation, self.model)
+
+    @torch.no_grad()
+    def _calibrate(self) -> None:
+        """Give multiclass heads the temperature at which they predict the held-out rows best."""
+        classes = ClassScores()
+        for batch, features in self._held_out_features(self.pooler):
+            classes.look(self.model, batch, features)
+        factors = classes.sharpness()
+        sharpen(self.model, factors)
+        if factors:
+            log.info("encoder_calibrated", temperatures={name: round(1 / own, 3) for name, own in factors.items()})
+
+    def _held_out_features(self, source: TextSource) -> Iterator[tuple[Batch, Features]]:
+        """Yield the held-out batches with what the heads read of them; each text is encoded once."""
         texts = np.unique(np.concatenate([batch.texts for batch in self.held_out]))
         tagged = np.isin(texts, np.concatenate([batch.tagged for batch in self.held_out]))
         with autocast(self.prepared.device):
             known = FrozenTexts(texts, source.states(texts, tagged), len(self.pooler.table.lengths))
-        limits = self.adaptation.held_out_limits()
         for batch in self.held_out:
-            features = batch_features(self.model, batch, known)
-            limits.look(batch, features)
-            for name, loss in self.model.losses(batch, features).items():
-                totals.setdefault(name, []).append(float(loss) / max(self.baselines[name], 1e-6))
-        costs = limits.costs()
-        losses = {name: sum(values) / len(values) + costs.get(name, 0.0) for name, values in totals.items()}
-        validation = self.record.add(phase, step, losses, self.balance.weights())
-        self.stops.update(validation, self.model.own)
-        self.best.offer(validation, self.model)
+            yield batch, batch_features(self.model, batch, known)

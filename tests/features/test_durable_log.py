@@ -1,4 +1,4 @@
-"""The shared file on real SQLite: whoever opens a new one first, nobody is turned away, and no half-open one is used."""
+"""The shared file on real SQLite: whoever opens a new one first, all get in, and no half-open one is used."""
 
 from __future__ import annotations
 

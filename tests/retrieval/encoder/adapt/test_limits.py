@@ -201,15 +201,20 @@ def test_a_limit_makes_the_gap_smaller_at_a_cost(world: TrainingData, short: Run
         "steps": 60, "validate_every": 10, "patience": 9, "task_patience": 9,
         "balance": {"method": "static", "contrastive": 1, "lagrangian": {"eta": 0.3, "ceiling": 10}},
     }  # fmt: skip
-    free = short(data, **lines)
-    limited = short(data, **lines, limits=[{**LINES, "rows": 5, "window": 5}])
-    (free_gap, free_loss), (gap, loss) = held_out(free), held_out(limited)
+    gaps, losses = [], []
+    for seed in range(3):
+        free = short(data, **lines, seed=seed)
+        limited = short(data, **lines, seed=seed, limits=[{**LINES, "rows": 5, "window": 5}])
+        (free_gap, free_loss), (gap, loss) = held_out(free), held_out(limited)
+        gaps.append((free_gap, gap))
+        losses.append((free_loss, loss))
+        assert limited.weights["churn rate_gap by user age"] > 0
     # Half of the old churn and none of the young: a prediction that knows the taste has a gap of .5. With a limit of .1
-    # (measured: .45 -> .10) it knows less of churn than without, yet more than the constant (.05 -> .54 of its loss).
-    assert free_gap > 0.4
+    # (means of the seeds measured: .41 -> .11) it knows less of churn, and that costs (.18 -> .66 of the constant's).
+    (free_gap, gap), (free_loss, loss) = np.mean(gaps, axis=0), np.mean(losses, axis=0)
+    assert free_gap > 0.35
     assert gap < 0.2
     assert free_loss + 0.3 < loss < 0.8
-    assert limited.weights["churn rate_gap by user age"] > 0
 
 
 def test_a_limit_for_which_batches_hold_too_few_rows_is_refused(world: TrainingData, short: Runner) -> None:
