@@ -132,8 +132,8 @@ def test_training_begins_where_the_start_ended(
         for batch in batches:
             features = batch_features(old, batch, scene.prepared.pooler)
             classes.look(old, batch, features)
-            for name, loss in old.losses(batch, features).items():
-                totals[name].append(float(loss))
+            for name, cost in old.losses(batch, features).items():
+                totals[name].append(float(cost))
     expected = {name: np.mean(losses) for name, losses in totals.items()} | classes.losses()
     for name, loss in result.history[0].losses.items():
         assert loss == pytest.approx(expected[name] / result.baselines[name], rel=2e-3)
