@@ -1,23 +1,30 @@
-"""Temperatures of multiclass heads: refine first, calibrate after.
+"""Calibration of heads on held-out rows: refine first, calibrate after.
 
-A classifier that learns on becomes surer than it is right: its log loss on held-out rows rises while it errs less. So
-validations measure the loss that is left at the best temperature (Berta et al., 2025, "Rethinking early stopping"),
-and the temperature is then part of the head (Guo et al., 2017).
+A classifier that learns on becomes surer than it is right, and rates differ between the rows that teach and those that
+come: its log loss on held-out rows rises while it errs less. So validations measure the loss that is left after
+calibration (Berta et al., 2025, "Rethinking early stopping: refine, then calibrate"), which is then part of the head: a
+temperature of classes (Guo et al., 2017), a slope and an offset of a yes-or-no task (Platt, 1999).
+
+Tasks on pairs and users that say yes or no are left as they are: ranking calibrates them, and their batches' rates are
+not the world's. So are parents and children, whose probabilities are products.
 """
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.optimize import minimize_scalar
+from scipy.optimize import minimize
 from scipy.special import logsumexp
 
 from retrieval.encoder.batch import Batch
+from retrieval.encoder.data import EncoderTask
 from retrieval.encoder.heads import RowHead
 from retrieval.encoder.model import Features, MultiTaskEncoder
 
@@ -28,62 +35,109 @@ Int64 = npt.NDArray[np.int64]
 _LIMIT: Final = math.log(8)
 
 
-class ClassScores:
-    """Logits and labels of every multiclass task, batch by batch."""
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """What becomes of a head's logits: factor x logits + offset.
 
-    def __init__(self) -> None:
+    Attributes:
+        factor: 1 / temperature, above 0.
+        offset: of a yes-or-no task's logit; 0 of classes.
+    """
+
+    factor: float = 1.0
+    offset: float = 0.0
+
+
+class HeldOutScores:
+    """Logits and labels of every task that can be calibrated, batch by batch.
+
+    Args:
+        tasks: all heads.
+    """
+
+    def __init__(self, tasks: Sequence[EncoderTask]) -> None:
+        self.tasks = calibrated_tasks(tasks)
         self._logits: dict[str, list[Float64]] = defaultdict(list)
         self._labels: dict[str, list[Int64]] = defaultdict(list)
 
     def look(self, model: MultiTaskEncoder, batch: Batch, features: Features) -> None:
         """Take the labelled rows of a batch, whose features are given."""
-        for task in model.tasks:
+        for task in self.tasks:
             labels = batch.rows.get(task.name)
-            if task.kind != "multiclass" or labels is None or not bool(labels.present.any()):
+            if labels is None or not bool(labels.present.any()):
                 continue
             logits = model.logits(task, features, {})
-            logits = logits[labels.present.to(logits.device)]
-            self._logits[task.name].append(logits.double().cpu().numpy())
+            logits = logits[labels.present.to(logits.device)].double().cpu()
+            # A yes-or-no task is two classes, of which "no" has the logit 0.
+            classes = logits if logits.ndim == 2 else torch.stack([torch.zeros_like(logits), logits], dim=1)
+            self._logits[task.name].append(classes.numpy())
             self._labels[task.name].append(labels.label[labels.present].long().numpy())
 
-    def sharpness(self) -> dict[str, float]:
-        """Return by task the best factor of its logits, 1 / temperature; a task without a row has none."""
-        return {name: best_sharpness(*self._rows(name)) for name in self._logits}
+    def calibrations(self) -> dict[str, Calibration]:
+        """Return by task its best calibration; a task without a row has none."""
+        return {
+            task.name: fit(*self._rows(task.name), offset=task.kind == "binary")
+            for task in self.tasks
+            if task.name in self._logits
+        }
 
     def losses(self) -> dict[str, float]:
-        """Return by task the mean cross-entropy in nats at the best temperature."""
-        return {name: cross_entropy(*self._rows(name), factor) for name, factor in self.sharpness().items()}
+        """Return by task the mean cross-entropy in nats that its best calibration leaves."""
+        return {name: cross_entropy(*self._rows(name), found) for name, found in self.calibrations().items()}
 
     def _rows(self, name: str) -> tuple[Float64, Int64]:
         return np.concatenate(self._logits[name]), np.concatenate(self._labels[name])
 
 
-def best_sharpness(logits: Float64, labels: Int64) -> float:
-    """Return the factor of logits, from 1/8 to 8, at which they predict the labels best.
+def calibrated_tasks(tasks: Sequence[EncoderTask]) -> tuple[EncoderTask, ...]:
+    """Return those whose heads are calibrated: of classes, and yes-or-no tasks on texts without parent or child."""
+    parents = {task.parent for task in tasks}
+    return tuple(
+        task
+        for task in tasks
+        if task.kind == "multiclass"
+        or (task.kind == "binary" and task.on == "text" and task.parent is None and task.name not in parents)
+    )
 
-    Its logarithm has a standard normal prior, so that a few rows that are all right don't make a head certain.
+
+def fit(logits: Float64, labels: Int64, *, offset: bool) -> Calibration:
+    """Return the calibration with which logits predict the labels best.
+
+    The factor's logarithm and the offset have standard normal priors, so that a few rows that are all right don't make
+    a head certain.
 
     Args:
         logits: float64 `[n, classes]`, n above 0.
         labels: int64 `[n]` codes.
+        offset: of the last of two classes; False leaves it 0.
     """
 
-    def cost(log_factor: float) -> float:
-        return len(labels) * cross_entropy(logits, labels, math.exp(log_factor)) + log_factor**2 / 2
+    def cost(values: Float64) -> float:
+        found = _calibration(values)
+        return len(labels) * cross_entropy(logits, labels, found) + float(values @ values) / 2
 
-    return math.exp(float(minimize_scalar(cost, bounds=(-_LIMIT, _LIMIT), method="bounded").x))
+    bounds = [(-_LIMIT, _LIMIT), *([(None, None)] if offset else [])]
+    return _calibration(minimize(cost, np.zeros(len(bounds)), bounds=bounds, method="L-BFGS-B").x)
 
 
-def cross_entropy(logits: Float64, labels: Int64, factor: float) -> float:
-    """Return the mean of -log softmax(factor x logits) at the labels, in nats; arguments as `best_sharpness`."""
-    scaled = logits * factor
+def _calibration(values: Float64) -> Calibration:
+    return Calibration(factor=math.exp(values[0]), offset=float(values[1]) if len(values) > 1 else 0.0)
+
+
+def cross_entropy(logits: Float64, labels: Int64, calibration: Calibration) -> float:
+    """Return the mean of -log softmax of the calibrated logits at the labels, in nats; arguments as `fit`."""
+    scaled = logits * calibration.factor
+    if calibration.offset:
+        scaled = scaled + np.array([0.0, calibration.offset])
     return float((logsumexp(scaled, axis=1) - scaled[np.arange(len(labels)), labels]).mean())
 
 
 @torch.no_grad()
-def sharpen(model: MultiTaskEncoder, factors: dict[str, float]) -> None:
-    """Multiply the logits of multiclass heads by these factors from now on."""
-    for name, factor in factors.items():
+def calibrate(model: MultiTaskEncoder, calibrations: Mapping[str, Calibration]) -> None:
+    """Let heads give calibrated logits from now on."""
+    for name, found in calibrations.items():
         head = model.heads[name]
         assert isinstance(head, RowHead)
-        head.scale.mul_(factor)
+        head.scale.mul_(found.factor)
+        # The head's scale multiplies its bias too.
+        head.bias.add_(found.offset / head.scale)

@@ -25,8 +25,8 @@ class Validation:
     Attributes:
         phase: `warmup` or `finetune`.
         step: of that phase.
-        losses: by task, the held-out loss over its constant predictor's: below 1 something was learnt. Of classes it
-            is the loss at their best temperature.
+        losses: by task, the held-out loss over its constant predictor's: below 1 something was learnt. Where heads
+            are calibrated it is the loss that calibration leaves.
         mean: of the losses, by importance and evidence; early stopping goes by it.
     """
 

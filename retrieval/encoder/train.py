@@ -16,7 +16,7 @@ from retrieval.encoder.adapt.limits import balance_with_limits
 from retrieval.encoder.adapt.make import Adaptation, replay_data, training_batches
 from retrieval.encoder.adapt.unfreeze import Unfreezing
 from retrieval.encoder.batch import Batch
-from retrieval.encoder.calibrate import ClassScores, sharpen
+from retrieval.encoder.calibrate import HeldOutScores, calibrate
 from retrieval.encoder.config import EncoderConfig
 from retrieval.encoder.constants import evidence, start_heads
 from retrieval.encoder.data import EncoderTask, TrainingData
@@ -253,14 +253,14 @@ class _Training:
     def _validate(self, phase: str, step: int, source: TextSource) -> None:
         """Measure the held-out batches, log, and keep the weights if they are the best so far."""
         totals: dict[str, list[float]] = {}
-        limits, classes = self.adaptation.held_out_limits(), ClassScores()
+        limits, scores = self.adaptation.held_out_limits(), HeldOutScores(self.data.tasks)
         for batch, features in self._held_out_features(source):
             limits.look(batch, features)
-            classes.look(self.model, batch, features)
+            scores.look(self.model, batch, features)
             for name, loss in self.model.losses(batch, features).items():
                 totals.setdefault(name, []).append(float(loss))
         costs = limits.costs()
-        losses = {name: sum(values) / len(values) for name, values in totals.items()} | classes.losses()
+        losses = {name: sum(values) / len(values) for name, values in totals.items()} | scores.losses()
         relative = {
             name: loss / max(self.baselines[name], 1e-6) + costs.get(name, 0.0) for name, loss in losses.items()
         }
@@ -270,14 +270,14 @@ class _Training:
 
     @torch.no_grad()
     def _calibrate(self) -> None:
-        """Give multiclass heads the temperature at which they predict the held-out rows best."""
-        classes = ClassScores()
+        """Calibrate heads on the held-out rows."""
+        scores = HeldOutScores(self.data.tasks)
         for batch, features in self._held_out_features(self.pooler):
-            classes.look(self.model, batch, features)
-        factors = classes.sharpness()
-        sharpen(self.model, factors)
-        if factors:
-            log.info("encoder_calibrated", temperatures={name: round(1 / own, 3) for name, own in factors.items()})
+            scores.look(self.model, batch, features)
+        found = scores.calibrations()
+        calibrate(self.model, found)
+        for name, own in found.items():
+            log.info("encoder_calibrated", task=name, factor=round(own.factor, 3), offset=round(own.offset, 3))
 
     def _held_out_features(self, source: TextSource) -> Iterator[tuple[Batch, Features]]:
         """Yield the held-out batches with what the heads read of them; each text is encoded once."""

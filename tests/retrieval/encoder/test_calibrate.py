@@ -9,10 +9,21 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import expit
+from structlog.testing import capture_logs
 
-from retrieval.encoder.calibrate import ClassScores, best_sharpness, cross_entropy, sharpen
+from retrieval.encoder.backbone import load_backbone
+from retrieval.encoder.calibrate import (
+    Calibration,
+    HeldOutScores,
+    calibrate,
+    calibrated_tasks,
+    cross_entropy,
+    fit,
+)
 from retrieval.encoder.config import EncoderConfig
-from retrieval.encoder.data import TrainingData
+from retrieval.encoder.data import EncoderTask, TrainingData
+from retrieval.encoder.model import MultiTaskEncoder
 from retrieval.encoder.step import batch_features
 from retrieval.encoder.train import train
 
@@ -21,9 +32,21 @@ def test_the_factor_makes_a_head_as_sure_as_it_is_right() -> None:
     """Logits 0 and 4 claim odds of e^4; right 3 of 4 times means odds of 3: the factor is log(3) / 4."""
     logits = np.tile([0.0, 4.0], (40_000, 1))
     labels = np.tile([1, 1, 1, 0], 10_000)
-    assert best_sharpness(logits, labels) == pytest.approx(math.log(3) / 4, abs=1e-3)
+    found = fit(logits, labels, offset=False)
+    assert found.factor == pytest.approx(math.log(3) / 4, abs=1e-3)
+    assert found.offset == 0
     entropy = -(0.75 * math.log(0.75) + 0.25 * math.log(0.25))
-    assert cross_entropy(logits, labels, math.log(3) / 4) == pytest.approx(entropy)
+    assert cross_entropy(logits, labels, found) == pytest.approx(entropy)
+
+
+def test_the_offset_brings_another_rate() -> None:
+    """A head that learnt among as many 1 as 0 meets 1 of 10, its slope twice too steep: factor .5, offset log(1/9)."""
+    rng = np.random.default_rng(0)
+    truth = rng.normal(size=200_000)
+    labels = (rng.random(len(truth)) < expit(truth - math.log(9))).astype(np.int64)
+    found = fit(np.stack([np.zeros_like(truth), 2 * truth], axis=1), labels, offset=True)
+    assert found.factor == pytest.approx(0.5, rel=0.03)
+    assert found.offset == pytest.approx(-math.log(9), rel=0.03)
 
 
 @settings(deadline=None, max_examples=30)
@@ -32,20 +55,34 @@ def test_the_scale_of_logits_makes_no_difference(scale: float, seed: int) -> Non
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, 3, 4_000)
     logits = np.eye(3)[labels] + rng.normal(size=(4_000, 3))
-    one, other = best_sharpness(logits, labels), best_sharpness(logits * scale, labels)
-    assert other * scale == pytest.approx(one, rel=2e-2)
-    left = cross_entropy(logits * scale, labels, other)
-    assert left == pytest.approx(cross_entropy(logits, labels, one), abs=1e-3)
+    one, other = fit(logits, labels, offset=False), fit(logits * scale, labels, offset=False)
+    assert other.factor * scale == pytest.approx(one.factor, rel=2e-2)
+    assert cross_entropy(logits * scale, labels, other) == pytest.approx(cross_entropy(logits, labels, one), abs=1e-3)
     # One over the variance of the noise is the factor of its log likelihood.
-    assert one == pytest.approx(1, rel=0.2)
+    assert one.factor == pytest.approx(1, rel=0.2)
 
 
 def test_a_few_rows_make_no_head_certain() -> None:
-    """Unbounded, the best factor of two rows that are right is infinite."""
-    assert 1 < best_sharpness(np.array([[0.0, 2.0], [2.0, 0.0]]), np.array([1, 0])) < 2
+    """Without priors the best factor of two rows that are right is infinite, and the offset of two that say 1 too."""
+    assert 1 < fit(np.array([[0.0, 2.0], [2.0, 0.0]]), np.array([1, 0]), offset=False).factor < 2
+    assert 0 < fit(np.array([[0.0, 0.0], [0.0, 0.0]]), np.array([1, 1]), offset=True).offset < 2
 
 
-def test_training_leaves_classes_calibrated(
+def test_links_and_pairs_are_left_alone() -> None:
+    tasks = [
+        EncoderTask(name="topic", kind="multiclass", on="text", classes=("a", "b")),
+        EncoderTask(name="urgent", kind="binary", on="text"),
+        EncoderTask(name="click", kind="binary", on="text"),
+        EncoderTask(name="sale", kind="binary", on="text", parent="click"),
+        EncoderTask(name="tone", kind="regression", on="text"),
+        EncoderTask(name="purchase", kind="binary", on="pair"),
+        EncoderTask(name="churn", kind="binary", on="user"),
+        EncoderTask(name="age", kind="multiclass", on="user", classes=("a", "b")),
+    ]
+    assert [task.name for task in calibrated_tasks(tasks)] == ["topic", "urgent", "age"]
+
+
+def test_training_leaves_heads_calibrated(
     full_world: TrainingData, small_config: EncoderConfig, tmp_path: Path
 ) -> None:
     tasks = tuple(task for task in full_world.tasks if task.on == "text" and task.kind != "contrastive")
@@ -54,21 +91,34 @@ def test_training_leaves_classes_calibrated(
         texts=replace(full_world.texts, answers={}),
         validation_texts=replace(full_world.validation_texts, answers={}),
     )
-    result = train(data, small_config.model_copy(update={"steps": 20}), out=tmp_path, progress=False)
-    batcher, rng = result.prepared.batcher(small_config.batch, "held_out"), np.random.default_rng(0)
+    with capture_logs() as logs:
+        result = train(data, small_config.model_copy(update={"steps": 20}), out=tmp_path, progress=False)
+    told = {entry["task"]: entry for entry in logs if entry["event"] == "encoder_calibrated"}
+    assert set(told) == {"topic", "urgent"}
+    model, batcher, rng = (
+        result.model,
+        result.prepared.batcher(small_config.batch, "held_out"),
+        np.random.default_rng(0),
+    )
+    scores = HeldOutScores(model.tasks)
+    with torch.no_grad():
+        for batch in (batcher(rng) for _ in range(small_config.validation_batches)):
+            scores.look(model, batch, batch_features(model, batch, result.prepared.pooler))
+    # Three times as sure as it was, topic need not change any more; the prior, whose centre has moved, wants a little.
+    assert told["topic"]["factor"] > 2
+    assert scores.calibrations()["topic"].factor == pytest.approx(1, abs=0.1)
 
-    def scores() -> ClassScores:
-        found = ClassScores()
-        with torch.no_grad():
-            for batch in held_out:
-                found.look(result.model, batch, batch_features(result.model, batch, result.prepared.pooler))
-        return found
 
-    held_out = [batcher(rng) for _ in range(small_config.validation_batches)]
-    before = scores()
-    assert set(before.sharpness()) == {task.name for task in tasks if task.kind == "multiclass"}
-    # The prior, whose centre is the head's own scale, has moved with it.
-    assert before.sharpness()["topic"] == pytest.approx(1, abs=0.05)
-    sharpen(result.model, {"topic": 2.0})
-    assert scores().losses()["topic"] == pytest.approx(before.losses()["topic"], rel=0.05)
-    assert scores().sharpness()["topic"] == pytest.approx(0.5, abs=0.05)
+def test_heads_give_calibrated_logits(full_world: TrainingData, small_config: EncoderConfig) -> None:
+    model = MultiTaskEncoder(load_backbone(small_config.backbone), full_world.tasks, small_config)
+    heads = [model.heads[name] for name in ("urgent", "topic")]
+    vectors = torch.nn.functional.normalize(torch.randn(5, model.backbone.dim), dim=1)
+    with torch.no_grad():
+        for head in heads:
+            for parameter in head.parameters():
+                parameter.add_(torch.randn_like(parameter))
+        before = [head(vectors) for head in heads]
+        calibrate(model, {"urgent": Calibration(factor=2.0, offset=-0.7), "topic": Calibration(factor=0.25)})
+        urgent, topic = (head(vectors) for head in heads)
+    assert torch.allclose(urgent, 2 * before[0] - 0.7, atol=1e-5)
+    assert torch.allclose(topic, before[1] / 4, atol=1e-5)

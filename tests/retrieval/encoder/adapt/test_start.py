@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 
 from retrieval.encoder.adapt.start import set_arrays, start_backbone, start_from
 from retrieval.encoder.backbone import load_backbone
-from retrieval.encoder.calibrate import ClassScores
+from retrieval.encoder.calibrate import HeldOutScores
 from retrieval.encoder.config import BackboneConfig, EncoderConfig
 from retrieval.encoder.data import EncoderTask, TrainingData
 from retrieval.encoder.export import export
@@ -126,15 +126,15 @@ def test_training_begins_where_the_start_ended(
     result = short(full_world, start=str(folder), steps=1)
     held_out, rng = scene.prepared.batcher(scene.config.batch, "held_out"), np.random.default_rng(0)
     batches = [held_out(rng) for _ in range(scene.config.validation_batches)]
-    classes, totals = ClassScores(), defaultdict(list)
+    scores, totals = HeldOutScores(full_world.tasks), defaultdict(list)
     with torch.no_grad():
         scene.prepared.model.load_state_dict(old.state_dict())
         for batch in batches:
             features = batch_features(old, batch, scene.prepared.pooler)
-            classes.look(old, batch, features)
+            scores.look(old, batch, features)
             for name, cost in old.losses(batch, features).items():
                 totals[name].append(float(cost))
-    expected = {name: np.mean(losses) for name, losses in totals.items()} | classes.losses()
+    expected = {name: np.mean(losses) for name, losses in totals.items()} | scores.losses()
     for name, loss in result.history[0].losses.items():
         assert loss == pytest.approx(expected[name] / result.baselines[name], rel=2e-3)
 
