@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,19 +15,19 @@ from infra.settings import TrackerName
 from retrieval.encoder.adapt.limits import balance_with_limits
 from retrieval.encoder.adapt.make import Adaptation, replay_data, training_batches
 from retrieval.encoder.adapt.unfreeze import Unfreezing
-from retrieval.encoder.batch import Batch
-from retrieval.encoder.calibrate import HeldOutScores, calibrate
+from retrieval.encoder.calibrate import calibrate
 from retrieval.encoder.config import EncoderConfig
 from retrieval.encoder.constants import evidence, start_heads
 from retrieval.encoder.data import EncoderTask, TrainingData
+from retrieval.encoder.held_out import HeldOut
 from retrieval.encoder.labels.class_names import start_class_names
-from retrieval.encoder.model import Features, MultiTaskEncoder
+from retrieval.encoder.model import MultiTaskEncoder
 from retrieval.encoder.optimise import autocast, deterministic, warmup_cosine
 from retrieval.encoder.packed import FrozenTexts, TextStates
 from retrieval.encoder.prepare import Prepared, prepare
 from retrieval.encoder.record import Bar, Best, Record, TaskStops, Validation
 from retrieval.encoder.state_store import Memory
-from retrieval.encoder.step import TextSource, batch_features
+from retrieval.encoder.step import TextSource
 from retrieval.encoder.tokens import Int64
 from retrieval.encoder.tracking import Tracking, flattened, open_trackers
 
@@ -158,22 +158,20 @@ class _Training:
         self.prepared = prepare(self.data, config, replay=self.replay, memory=self.memory)
         self.model, self.pooler = self.prepared.model, self.prepared.pooler
         fixed = np.random.default_rng(0)
-        held_out = self.prepared.batcher(config.batch, "held_out")
-        self.held_out = [held_out(fixed) for _ in range(config.validation_batches)]
+        held_out_batch = self.prepared.batcher(config.batch, "held_out")
+        held_out = [held_out_batch(fixed) for _ in range(config.validation_batches)]
         batcher = self.prepared.batcher(config.batch)
         self.batches = training_batches(batcher, self.prepared, config)
         sample = [batcher(fixed) for _ in range(config.baseline_batches)]
         self.baselines = start_heads(self.model, sample)
+        self.held_out = HeldOut(held_out, len(self.pooler.table.lengths), self.baselines)
         self.adaptation = Adaptation(self.prepared, config, self.baselines)
         start_class_names(self.model, config, self.adaptation.kept)
         self.balance = balance_with_limits(config, tasks, self.baselines, evidence(tasks, sample))
         importance = config.balance.for_tasks({task.name: task.kind for task in tasks}).weights
         self.record = Record(
             self.tracking,
-            {
-                name: importance.get(name, 1.0) * n / (n + EVIDENCE)
-                for name, n in evidence(tasks, self.held_out).items()
-            },
+            {name: importance.get(name, 1.0) * n / (n + EVIDENCE) for name, n in evidence(tasks, held_out).items()},
             offset=config.warmup.steps,
         )
         if not config.warmup.steps:
@@ -184,7 +182,9 @@ class _Training:
         warmup = self.config.warmup
         batcher = self.prepared.batcher(warmup.batch, newest=warmup.cuts)
         batches = training_batches(batcher, self.prepared, self.config, newest=warmup.cuts)
-        frozen = self._embed(np.unique(np.concatenate([batches.reachable, *(held.texts for held in self.held_out)])))
+        frozen = self._embed(
+            np.unique(np.concatenate([batches.reachable, *(held.texts for held in self.held_out.batches)]))
+        )
         step_on = self.adaptation.stepper(
             self.balance, warmup.learning_rate, layers=False, draw=lambda: batches(self.rng)
         )
@@ -249,41 +249,16 @@ class _Training:
             self.prepared = self.prepared.with_layers(unfreezing.open, self.config.cache_mb)
             self.pooler = self.prepared.pooler
 
-    @torch.no_grad()
     def _validate(self, phase: str, step: int, source: TextSource) -> None:
         """Measure the held-out batches, log, and keep the weights if they are the best so far."""
-        totals: dict[str, list[float]] = {}
-        limits, scores = self.adaptation.held_out_limits(), HeldOutScores(self.data.tasks)
-        for batch, features in self._held_out_features(source):
-            limits.look(batch, features)
-            scores.look(self.model, batch, features)
-            for name, loss in self.model.losses(batch, features).items():
-                totals.setdefault(name, []).append(float(loss))
-        costs = limits.costs()
-        losses = {name: sum(values) / len(values) for name, values in totals.items()} | scores.losses()
-        relative = {
-            name: loss / max(self.baselines[name], 1e-6) + costs.get(name, 0.0) for name, loss in losses.items()
-        }
-        validation = self.record.add(phase, step, relative, self.balance.weights())
+        losses = self.held_out.losses(self.model, source, self.adaptation.held_out_limits())
+        validation = self.record.add(phase, step, losses, self.balance.weights())
         self.stops.update(validation, self.model.own)
         self.best.offer(validation, self.model)
 
-    @torch.no_grad()
     def _calibrate(self) -> None:
         """Calibrate heads on the held-out rows."""
-        scores = HeldOutScores(self.data.tasks)
-        for batch, features in self._held_out_features(self.pooler):
-            scores.look(self.model, batch, features)
-        found = scores.calibrations()
+        found = self.held_out.calibrations(self.model, self.pooler)
         calibrate(self.model, found)
         for name, own in found.items():
             log.info("encoder_calibrated", task=name, factor=round(own.factor, 3), offset=round(own.offset, 3))
-
-    def _held_out_features(self, source: TextSource) -> Iterator[tuple[Batch, Features]]:
-        """Yield the held-out batches with what the heads read of them; each text is encoded once."""
-        texts = np.unique(np.concatenate([batch.texts for batch in self.held_out]))
-        tagged = np.isin(texts, np.concatenate([batch.tagged for batch in self.held_out]))
-        with autocast(self.prepared.device):
-            known = FrozenTexts(texts, source.states(texts, tagged), len(self.pooler.table.lengths))
-        for batch in self.held_out:
-            yield batch, batch_features(self.model, batch, known)

@@ -100,10 +100,14 @@ def test_training_leaves_heads_calibrated(
         result.prepared.batcher(small_config.batch, "held_out"),
         np.random.default_rng(0),
     )
+    held_out = [batcher(rng) for _ in range(small_config.validation_batches)]
     scores = HeldOutScores(model.tasks)
     with torch.no_grad():
-        for batch in (batcher(rng) for _ in range(small_config.validation_batches)):
+        for batch in held_out:
             scores.look(model, batch, batch_features(model, batch, result.prepared.pooler))
+    # Urgent's labels alone tell what its constant costs.
+    rates = np.concatenate([batch.rows["urgent"].label[batch.rows["urgent"].present] for batch in held_out]).mean()
+    assert scores.constants() == {"urgent": pytest.approx(-rates * np.log(rates) - (1 - rates) * np.log(1 - rates))}
     # Three times as sure as it was, topic need not change any more; the prior, whose centre has moved, wants a little.
     assert told["topic"]["factor"] > 2
     assert scores.calibrations()["topic"].factor == pytest.approx(1, abs=0.1)
