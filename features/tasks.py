@@ -12,8 +12,11 @@ from datetime import datetime, timedelta
 from typing import Annotated, Literal, Self
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from features.filters.errors import FilterError
+from features.filters.evaluate import Mask, mask
+from features.filters.parse import parse
 from features.schema import EVENT, ITEM, LABEL, QUANTITY, TIMESTAMP, USER, VALUE
 from features.task_checks import contradictions, lacking
 from features.units import Unit
@@ -110,7 +113,8 @@ class TaskSpec(_Part):
         on: what a row is.
         label: where the label comes from.
         space: which pairs carry it; only for `on: pair`.
-        items: `{column: value}` that an item must match, such as `{kind: product}`.
+        items: the items that it is about, as a filter over their columns such as `kind == "product"` (see
+            `features.filters`); None for all.
         parent: the binary task on the same rows that it is conditioned on (conversion given click).
         classes: of a multiclass task, or the tags; None takes those of the training labels, sorted.
     """
@@ -120,9 +124,17 @@ class TaskSpec(_Part):
     on: On
     label: Label
     space: Space = AllSpace()
-    items: Mapping[str, str | int | bool] = Field(default_factory=dict)
+    items: str | None = None
     parent: str | None = None
     classes: tuple[str, ...] | None = None
+
+    @field_validator("items")
+    @classmethod
+    def _is_filter(cls, text: str | None) -> str | None:
+        """Refuse what is no filter where the workspace is read; what columns there are is not known yet."""
+        if text is not None:
+            parse(text)
+        return text
 
     @model_validator(mode="after")
     def _parts_agree(self) -> Self:
@@ -191,14 +203,13 @@ def labels(
         every other pair is a negative. Elsewhere each row of the space is listed.
 
     Raises:
-        TaskError: the task's labels stand in a column.
-        InvalidInputError: `task.items` names a column that the items don't have.
+        TaskError: the task's labels stand in a column, or `task.items` doesn't fit the items' columns.
     """
     if isinstance(task.label, ColumnLabel):
         raise TaskError(f"task {task.name}: labels of type column stand in the {task.on}s table, not in events")
     allowed = allowed_items(task, items)
     if allowed is not None:
-        events = events.filter(allowed.gather(events[ITEM]))
+        events = events.filter(pl.Series(allowed).gather(events[ITEM]))
     answers = events.lazy().filter((pl.col(EVENT) == task.label.event) & (pl.col(TIMESTAMP) < cut + horizon))
     if task.on == "pair":
         found = _pair_labels(task, events.lazy(), answers, cut, horizon)
@@ -208,19 +219,18 @@ def labels(
     return found.select(*keys, pl.col(LABEL).cast(pl.Float32)).sort(keys).collect()
 
 
-def allowed_items(task: TaskSpec, items: pl.DataFrame) -> pl.Series | None:
+def allowed_items(task: TaskSpec, items: pl.DataFrame) -> Mask | None:
     """Return bool `[n_items]`, which items the task is about; None where it is about all.
 
     Raises:
-        InvalidInputError: `task.items` names a column that the items don't have.
+        TaskError: `task.items` doesn't fit the items' columns.
     """
-    for column in task.items:
-        if column not in items.columns:
-            raise InvalidInputError(f"task {task.name}: table items: {unknown_name('column', column, items.columns)}")
-    if not task.items:
+    if task.items is None:
         return None
-    matches = [pl.col(column).eq_missing(pl.lit(value)) for column, value in task.items.items()]
-    return items.select(pl.all_horizontal(matches).alias("allowed"))["allowed"]
+    try:
+        return mask(parse(task.items), items.to_dict())
+    except FilterError as error:
+        raise TaskError(f"task {task.name}: items: {error}") from None
 
 
 def _keys(task: TaskSpec) -> list[str]:

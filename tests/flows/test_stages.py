@@ -34,7 +34,7 @@ TASKS = (
     ),
     TaskSpec(
         name="demand", kind="regression", on="item", label=ValueLabel(event="purchase", reduce="count"),
-        items={"kind": "product"},
+        items='kind == "product"',
     ),
     TaskSpec(name="spend", kind="regression", on="user", label=ValueLabel(event="purchase", reduce="sum")),
     TaskSpec(name="income", kind="multiclass", on="user", label=ColumnLabel(column="income")),
