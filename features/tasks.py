@@ -12,11 +12,10 @@ from datetime import datetime, timedelta
 from typing import Annotated, Literal, Self
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from features.filters.errors import FilterError
-from features.filters.evaluate import Mask, mask
-from features.filters.parse import parse
+from features.filters.evaluate import Mask
+from features.filters.items import FilterText, named_items
 from features.schema import EVENT, ITEM, LABEL, QUANTITY, TIMESTAMP, USER, VALUE
 from features.task_checks import contradictions, lacking
 from features.units import Unit
@@ -124,17 +123,9 @@ class TaskSpec(_Part):
     on: On
     label: Label
     space: Space = AllSpace()
-    items: str | None = None
+    items: FilterText | None = None
     parent: str | None = None
     classes: tuple[str, ...] | None = None
-
-    @field_validator("items")
-    @classmethod
-    def _is_filter(cls, text: str | None) -> str | None:
-        """Refuse what is no filter where the workspace is read; what columns there are is not known yet."""
-        if text is not None:
-            parse(text)
-        return text
 
     @model_validator(mode="after")
     def _parts_agree(self) -> Self:
@@ -203,7 +194,8 @@ def labels(
         every other pair is a negative. Elsewhere each row of the space is listed.
 
     Raises:
-        TaskError: the task's labels stand in a column, or `task.items` doesn't fit the items' columns.
+        TaskError: the task's labels stand in a column.
+        NamedItemsError: `task.items` doesn't fit the items' columns.
     """
     if isinstance(task.label, ColumnLabel):
         raise TaskError(f"task {task.name}: labels of type column stand in the {task.on}s table, not in events")
@@ -223,14 +215,9 @@ def allowed_items(task: TaskSpec, items: pl.DataFrame) -> Mask | None:
     """Return bool `[n_items]`, which items the task is about; None where it is about all.
 
     Raises:
-        TaskError: `task.items` doesn't fit the items' columns.
+        NamedItemsError: `task.items` doesn't fit the items' columns.
     """
-    if task.items is None:
-        return None
-    try:
-        return mask(parse(task.items), items.to_dict())
-    except FilterError as error:
-        raise TaskError(f"task {task.name}: items: {error}") from None
+    return named_items(task.items, items, f"task {task.name}: items")
 
 
 def _keys(task: TaskSpec) -> list[str]:

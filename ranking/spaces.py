@@ -59,7 +59,7 @@ def item_filters(tasks: Sequence[TaskSpec], snapshot: ItemSnapshot) -> dict[str,
     """Return task -> bool `[n_items]`, which items it speaks about; None for all.
 
     Raises:
-        TaskError: a filter doesn't fit the columns that the snapshot carries.
+        NamedItemsError: a filter doesn't fit the columns that the snapshot carries.
     """
     items = snapshot.attributes.with_columns(pl.Series(ITEM_ID, snapshot.item_ids, pl.String))
     return {task.name: allowed_items(task, items) for task in tasks}
@@ -90,7 +90,7 @@ class Spaces:
         """Evaluate the pair tasks' item filters over the snapshot's attributes.
 
         Raises:
-            TaskError: a filter doesn't fit the columns that the snapshot carries.
+            NamedItemsError: a filter doesn't fit the columns that the snapshot carries.
         """
         pairs = pair_tasks(tasks)
         return cls(

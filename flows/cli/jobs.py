@@ -54,7 +54,8 @@ def validate(context: typer.Context, workspace: WorkspaceOption = None) -> None:
     tables, report = load(config.source, loaded.folder, datetime.now(UTC), rules=config.validation)
     OUT.print(report.render())
     check_groups(config, tables)
-    # Raises where a task names items by a column that isn't there.
+    # These raise where the workspace names items by a column that isn't there.
+    config.eligible.allowed(tables.items)
     for task in config.tasks:
         allowed_items(task, tables.items)
     if config.monitor is not None:

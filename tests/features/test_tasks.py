@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 from pydantic import ValidationError
 
+from features.filters.items import NamedItemsError
 from features.schema import UTC as UTC_DTYPE
 from features.tasks import TaskError, TaskSpec, check_tables, check_tasks, labels
 
@@ -228,7 +229,7 @@ def test_text_labels_are_not_in_events() -> None:
 
 
 def test_unknown_item_column_names_the_nearest() -> None:
-    with pytest.raises(TaskError, match=r"task t: items: filter, character 1: .*did you mean 'kind'"):
+    with pytest.raises(NamedItemsError, match=r"task t: items: filter, character 1: .*did you mean 'kind'"):
         found(task(label=PURCHASE, items='knd == "product"'), events())
 
 

@@ -199,6 +199,10 @@ def test_validate_points_at_what_names_no_items(shop: Path) -> None:
     assert done.returncode == 2
     assert "task purchase: items: filter, character 1: unknown attribute 'titel'; did you mean 'title'?" in done.stderr
     assert '\n    titel == "Milk"\n    ^' in done.stderr
+    (shop / "polyrank.yaml").write_text(WORKSPACE + "eligible: {items: stock > 0}\n")
+    done = polyrank("validate", cwd=shop)
+    assert done.returncode == 2
+    assert "eligible: items: filter, character 1: unknown attribute 'stock'" in done.stderr
     (shop / "polyrank.yaml").write_text("\n".join([*lines[:-1], f"{task}, items: title ==}}"]))
     done = polyrank("validate", cwd=shop)
     assert done.returncode == 2

@@ -44,7 +44,7 @@ TASKS = (
 def data_of(tables: Tables) -> Data:
     return Data(
         tables=tables, events=encode(tables), features=FeatureConfig(category_column="product_type"),
-        texts=TextConfig(), eligibility=EligibleConfig(min_users=3, kinds=("product",)),
+        texts=TextConfig(), eligibility=EligibleConfig(min_users=3, items='kind == "product"'),
     )  # fmt: skip
 
 

@@ -8,8 +8,9 @@ import numpy as np
 import polars as pl
 import pytest
 
+from features.filters.items import NamedItemsError
 from features.schema import ITEM_STATS
-from features.tasks import EventLabel, TaskError, TaskSpec
+from features.tasks import EventLabel, TaskSpec
 from ranking.spaces import Spaces, item_filters
 from retrieval.snapshot import ItemSnapshot
 
@@ -42,5 +43,5 @@ def test_items_are_named_by_attributes_and_by_id() -> None:
 
 
 def test_a_filter_that_the_snapshot_does_not_fit_names_its_task() -> None:
-    with pytest.raises(TaskError, match=r"task x: items: filter, character 1: unknown attribute 'colour'"):
+    with pytest.raises(NamedItemsError, match=r"task x: items: filter, character 1: unknown attribute 'colour'"):
         item_filters([task("x", 'colour == "red"')], SNAPSHOT)
