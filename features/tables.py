@@ -20,7 +20,6 @@ from features.schema import (
     EVENT,
     ITEM,
     ITEM_ID,
-    KIND,
     QUANTITY,
     SPLIT,
     TEXT,
@@ -182,7 +181,7 @@ def eligible_items(
     cut: datetime,
     event: str = PURCHASE,
     min_users: int | None = 5,
-    kinds: tuple[str, ...] | None = None,
+    allowed: npt.NDArray[np.bool_] | None = None,
 ) -> npt.NDArray[np.bool_]:
     """Return which items may be recommended as of a cut.
 
@@ -192,7 +191,7 @@ def eligible_items(
         cut: only events strictly before it count.
         event: the event whose users are counted.
         min_users: fewest distinct users; None asks for none, as where a source has no events.
-        kinds: keep only items whose `kind` is one of these; None keeps every kind.
+        allowed: bool `[n_items]`, which items to keep; None keeps all.
 
     Returns:
         bool `[n_items]`.
@@ -208,9 +207,7 @@ def eligible_items(
             .collect()
         )
         eligible[users_of_item[ITEM].to_numpy()] = True
-    if kinds is not None:
-        eligible &= items[KIND].is_in(list(kinds)).fill_null(value=False).to_numpy()
-    return eligible
+    return eligible if allowed is None else eligible & allowed
 
 
 def write_tables(tables: Tables, folder: Path) -> None:

@@ -50,7 +50,7 @@ def _wrong_rows(task: TaskSpec) -> Iterator[str]:
         yield "a label of type absence needs on: user or item, found pair"
     if on != "pair" and space != "all":
         yield f"space {space} needs on: pair, found {on}"
-    if label == "column" and on != "item" and task.items:
+    if label == "column" and on != "item" and task.items is not None:
         yield f"items needs on: item, or a label from events, found on: {on} with a label of type column"
     if task.parent is not None and task.kind != "binary":
         yield f"parent needs kind binary, found {task.kind}"

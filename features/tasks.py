@@ -14,6 +14,8 @@ from typing import Annotated, Literal, Self
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from features.filters.evaluate import Mask
+from features.filters.items import FilterText, named_items
 from features.schema import EVENT, ITEM, LABEL, QUANTITY, TIMESTAMP, USER, VALUE
 from features.task_checks import contradictions, lacking
 from features.units import Unit
@@ -110,7 +112,8 @@ class TaskSpec(_Part):
         on: what a row is.
         label: where the label comes from.
         space: which pairs carry it; only for `on: pair`.
-        items: `{column: value}` that an item must match, such as `{kind: product}`.
+        items: the items that it is about, as a filter over their columns such as `kind == "product"` (see
+            `features.filters`); None for all.
         parent: the binary task on the same rows that it is conditioned on (conversion given click).
         classes: of a multiclass task, or the tags; None takes those of the training labels, sorted.
     """
@@ -120,7 +123,7 @@ class TaskSpec(_Part):
     on: On
     label: Label
     space: Space = AllSpace()
-    items: Mapping[str, str | int | bool] = Field(default_factory=dict)
+    items: FilterText | None = None
     parent: str | None = None
     classes: tuple[str, ...] | None = None
 
@@ -192,13 +195,13 @@ def labels(
 
     Raises:
         TaskError: the task's labels stand in a column.
-        InvalidInputError: `task.items` names a column that the items don't have.
+        NamedItemsError: `task.items` doesn't fit the items' columns.
     """
     if isinstance(task.label, ColumnLabel):
         raise TaskError(f"task {task.name}: labels of type column stand in the {task.on}s table, not in events")
     allowed = allowed_items(task, items)
     if allowed is not None:
-        events = events.filter(allowed.gather(events[ITEM]))
+        events = events.filter(pl.Series(allowed).gather(events[ITEM]))
     answers = events.lazy().filter((pl.col(EVENT) == task.label.event) & (pl.col(TIMESTAMP) < cut + horizon))
     if task.on == "pair":
         found = _pair_labels(task, events.lazy(), answers, cut, horizon)
@@ -208,19 +211,13 @@ def labels(
     return found.select(*keys, pl.col(LABEL).cast(pl.Float32)).sort(keys).collect()
 
 
-def allowed_items(task: TaskSpec, items: pl.DataFrame) -> pl.Series | None:
+def allowed_items(task: TaskSpec, items: pl.DataFrame) -> Mask | None:
     """Return bool `[n_items]`, which items the task is about; None where it is about all.
 
     Raises:
-        InvalidInputError: `task.items` names a column that the items don't have.
+        NamedItemsError: `task.items` doesn't fit the items' columns.
     """
-    for column in task.items:
-        if column not in items.columns:
-            raise InvalidInputError(f"task {task.name}: table items: {unknown_name('column', column, items.columns)}")
-    if not task.items:
-        return None
-    matches = [pl.col(column).eq_missing(pl.lit(value)) for column, value in task.items.items()]
-    return items.select(pl.all_horizontal(matches).alias("allowed"))["allowed"]
+    return named_items(task.items, items, f"task {task.name}: items")
 
 
 def _keys(task: TaskSpec) -> list[str]:

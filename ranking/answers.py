@@ -173,7 +173,7 @@ class Answerer:
 
         Raises:
             MissingPartError: the release ranks nothing.
-            FilterError: the filter is not one.
+            FilterError: the filter is none, or doesn't fit the items.
             ObjectiveError: no such objective.
             RequestTooWideError: more candidates or exclusions than `max_batch`.
         """

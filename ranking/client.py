@@ -13,8 +13,6 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 from urllib.parse import quote
 
-from pydantic import JsonValue
-
 from features.event_log import Event
 from infra.client import checked
 from ranking.contract import (
@@ -72,7 +70,7 @@ class RankingClient(RetrievalClient):
         *,
         k: int = 20,
         candidates: int = 500,
-        filter: Mapping[str, JsonValue] | None = None,  # noqa: A002 - the contract's name
+        filter: str | None = None,  # noqa: A002 - the contract's name
         sources: Sequence[SourceName] | None = None,
         exclude: Sequence[str] = (),
         objective: str | None = None,
@@ -107,7 +105,7 @@ class RankingClient(RetrievalClient):
         *,
         conversation_id: str | None = None,
         user_id: str | None = None,
-        filter: Mapping[str, JsonValue] | None = None,  # noqa: A002 - the contract's name
+        filter: str | None = None,  # noqa: A002 - the contract's name
         slots: Mapping[str, str] | None = None,
     ) -> ReplyResponse:
         """Reply to a text; see `ReplyRequest`; raises as `rank` does."""
@@ -152,7 +150,7 @@ class AsyncRankingClient(AsyncRetrievalClient):
         *,
         k: int = 20,
         candidates: int = 500,
-        filter: Mapping[str, JsonValue] | None = None,  # noqa: A002 - the contract's name
+        filter: str | None = None,  # noqa: A002 - the contract's name
         sources: Sequence[SourceName] | None = None,
         exclude: Sequence[str] = (),
         objective: str | None = None,
@@ -187,7 +185,7 @@ class AsyncRankingClient(AsyncRetrievalClient):
         *,
         conversation_id: str | None = None,
         user_id: str | None = None,
-        filter: Mapping[str, JsonValue] | None = None,  # noqa: A002 - the contract's name
+        filter: str | None = None,  # noqa: A002 - the contract's name
         slots: Mapping[str, str] | None = None,
     ) -> ReplyResponse:
         """Reply to a text; raises as `RankingClient.rank` does."""
@@ -235,7 +233,7 @@ def _recommend(  # noqa: PLR0913 - one argument per field of the contract
     user_id: str,
     k: int,
     candidates: int,
-    filter_: Mapping[str, JsonValue] | None,
+    filter_: str | None,
     sources: Sequence[SourceName] | None,
     exclude: Sequence[str],
     objective: str | None,
@@ -272,7 +270,7 @@ def _reply(
     text: str,
     conversation_id: str | None,
     user_id: str | None,
-    filter_: Mapping[str, JsonValue] | None,
+    filter_: str | None,
     slots: Mapping[str, str] | None,
 ) -> ReplyRequest:
     values = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
 from features.event_log import Event
 from ranking.rerank import RerankConfig
@@ -81,7 +81,7 @@ class RecommendRequest(_Contract):
         user_id: for whom.
         k: how many to return.
         candidates: how many to rank.
-        filter: expression over item attributes.
+        filter: over item attributes, as in `/v1/candidates`.
         sources: which sources may name candidates.
         exclude: item ids that may not appear.
         objective, rules, explain, context: as in `RankRequest`.
@@ -90,7 +90,7 @@ class RecommendRequest(_Contract):
     user_id: Id
     k: int = Field(20, ge=1, le=1_000)
     candidates: int = Field(500, ge=1, le=MAX_ITEMS)
-    filter: dict[str, JsonValue] | None = None
+    filter: str | None = None
     sources: list[SourceName] | None = Field(None, min_length=1)
     exclude: list[str] = Field(default_factory=list, max_length=MAX_EXCLUDED)
     objective: str | None = None

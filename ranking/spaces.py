@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 from pydantic import TypeAdapter
 
-from features.schema import Int32, UserFeatures
+from features.schema import ITEM_ID, Int32, UserFeatures
 from features.tasks import ColumnLabel, SeenSpace, TaskSpec, allowed_items
 
 if TYPE_CHECKING:
@@ -58,10 +59,10 @@ def item_filters(tasks: Sequence[TaskSpec], snapshot: ItemSnapshot) -> dict[str,
     """Return task -> bool `[n_items]`, which items it speaks about; None for all.
 
     Raises:
-        InvalidInputError: a filter names a column that the snapshot doesn't carry.
+        NamedItemsError: a filter doesn't fit the columns that the snapshot carries.
     """
-    filters = {task.name: allowed_items(task, snapshot.attributes) for task in tasks}
-    return {name: None if found is None else found.to_numpy() for name, found in filters.items()}
+    items = snapshot.attributes.with_columns(pl.Series(ITEM_ID, snapshot.item_ids, pl.String))
+    return {task.name: allowed_items(task, items) for task in tasks}
 
 
 def among(items: Int32, own: Int32) -> Bool:
@@ -89,7 +90,7 @@ class Spaces:
         """Evaluate the pair tasks' item filters over the snapshot's attributes.
 
         Raises:
-            InvalidInputError: a filter names a column that the snapshot doesn't carry.
+            NamedItemsError: a filter doesn't fit the columns that the snapshot carries.
         """
         pairs = pair_tasks(tasks)
         return cls(

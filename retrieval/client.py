@@ -1,18 +1,16 @@
 """Clients of the retrieval service, one blocking and one asyncio, with typed answers.
 
     with RetrievalClient("http://127.0.0.1:8080") as client:
-        answer = client.candidates(user_id="1364", k=100, filter={"department": "GROCERY"})
+        answer = client.candidates(user_id="1364", k=100, filter='department == "GROCERY"')
 
 Errors and timeouts are those of `infra.client`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final
 from urllib.parse import quote
-
-from pydantic import JsonValue
 
 from infra.client import KEY_HEADER, TIMEOUT_S, AsyncServiceClient, BadAnswerError, ServiceClient, checked
 from retrieval.contract import CandidatesRequest, CandidatesResponse, SourceName
@@ -32,7 +30,7 @@ class RetrievalClient(ServiceClient):
         text: str | None = None,
         item_id: str | None = None,
         k: int = 100,
-        filter: Mapping[str, JsonValue] | None = None,  # noqa: A002 - the contract's name
+        filter: str | None = None,  # noqa: A002 - the contract's name
         sources: Sequence[SourceName] | None = None,
         exclude: Sequence[str] = (),
     ) -> CandidatesResponse:
@@ -60,7 +58,7 @@ class AsyncRetrievalClient(AsyncServiceClient):
         text: str | None = None,
         item_id: str | None = None,
         k: int = 100,
-        filter: Mapping[str, JsonValue] | None = None,  # noqa: A002 - the contract's name
+        filter: str | None = None,  # noqa: A002 - the contract's name
         sources: Sequence[SourceName] | None = None,
         exclude: Sequence[str] = (),
     ) -> CandidatesResponse:
@@ -82,7 +80,7 @@ def _request(
     text: str | None,
     item_id: str | None,
     k: int,
-    filter_: Mapping[str, JsonValue] | None,
+    filter_: str | None,
     sources: Sequence[SourceName] | None,
     exclude: Sequence[str],
 ) -> CandidatesRequest:

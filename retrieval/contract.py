@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 SourceName = Literal["semantic", "collaborative", "repeat", "trending"]
 
@@ -30,7 +30,7 @@ class CandidatesRequest(BaseModel):
         text: what they are looking for.
         item_id: what they should resemble; neither user_id nor text may stand beside it.
         k: how many.
-        filter: expression over item attributes (see `retrieval.filters`).
+        filter: over item attributes, such as `department == "GROCERY" and mean_price < 5` (see `features.filters`).
         sources: which sources may name candidates; by default all that apply.
         exclude: item ids that may not appear; unknown ones are ignored.
     """
@@ -41,7 +41,7 @@ class CandidatesRequest(BaseModel):
     text: str | None = Field(None, min_length=1, max_length=MAX_TEXT)
     item_id: str | None = Field(None, min_length=1, max_length=512)
     k: int = Field(100, ge=1, le=MAX_CANDIDATES)
-    filter: dict[str, JsonValue] | None = None
+    filter: str | None = None
     sources: list[SourceName] | None = Field(None, min_length=1)
     exclude: list[str] = Field(default_factory=list, max_length=MAX_EXCLUDED)
 

@@ -21,7 +21,7 @@ from retrieval import layout, sources
 from retrieval.collaborative import Collaborative
 from retrieval.contract import Degraded, SourceName
 from retrieval.encoder.head_runtime import Heads
-from retrieval.filters import FilterExpression, ItemFilters
+from retrieval.filters import ItemFilters
 from retrieval.index import IndexConfig, VectorIndex
 from retrieval.lazy_encoder import LazyEncoder, TextEncoderLike
 from retrieval.parts import Part
@@ -188,7 +188,7 @@ class Retriever:
         user: UserFeatures | None,
         k: int,
         *,
-        filter: FilterExpression | None = None,  # noqa: A002 - the contract's name
+        filter: str | None = None,  # noqa: A002 - the contract's name
         exclude: Sequence[str] = (),
         sources: Sequence[SourceName] | None = None,
         text: str | None = None,
@@ -199,14 +199,14 @@ class Retriever:
         Args:
             user: the user's features; None for a query by text or item alone.
             k: how many.
-            filter: expression over item attributes.
+            filter: over item attributes, see `features.filters`.
             exclude: item ids that may not appear; unknown ones are ignored.
             sources: which of the release's `sources` may name candidates; by default all that apply to the query.
             text: replaces the user's vector in the semantic source.
             item_id: asks for items like this one, itself left out.
 
         Raises:
-            FilterError: the filter is not one.
+            FilterError: the filter is none, or doesn't fit the items.
             UnknownItemError: the release does not hold `item_id`.
         """
         item = None if item_id is None else self.position(item_id)
@@ -229,12 +229,12 @@ class Retriever:
         vector: Float32,
         k: int,
         *,
-        filter: FilterExpression | None = None,  # noqa: A002 - the contract's name
+        filter: str | None = None,  # noqa: A002 - the contract's name
     ) -> Ranking:
         """Return at most `k` eligible items by their cosine with `vector` (float32 `[dim]`, length 1), best first.
 
         Raises:
-            FilterError: the filter is not one.
+            FilterError: the filter is none, or doesn't fit the items.
         """
         return sources.semantic(self.index, vector, k, self._allowed(filter, (), None))
 
@@ -304,11 +304,11 @@ class Retriever:
             factor = self.collaborative.fold_in(*history)
         return vector, factor if factor.any() else None, history
 
-    def _allowed(self, expression: FilterExpression | None, exclude: Sequence[str], item: int | None) -> Mask:
+    def _allowed(self, text: str | None, exclude: Sequence[str], item: int | None) -> Mask:
         """Return bool `[n_items]`: eligible, passing the filter, not excluded."""
         allowed = self.snapshot.eligible
-        if expression:
-            allowed = allowed & self._filters.mask(expression)
+        if text is not None:
+            allowed = allowed & self._filters.mask(text)
         if exclude or item is not None:
             allowed = allowed.copy()
             unwanted = self.snapshot.positions(exclude)

@@ -56,7 +56,7 @@ def candidates(
     Raises:
         MissingPartError: a user, or a source that reads events, of a release without them.
         RequestTooWideError: k or the list of exclusions is above `settings.max_batch`.
-        FilterError: the filter is not one.
+        FilterError: the filter is none, or doesn't fit the items.
         UnknownItemError: the release does not hold `item_id`.
     """
     widest = max(request.k, len(request.exclude))

@@ -42,6 +42,7 @@ def init(
 def validate(context: typer.Context, workspace: WorkspaceOption = None) -> None:
     """Check the workspace file and the tables it names, and print what was found in them."""
     from features.sources import load  # noqa: PLC0415 - see the top
+    from features.tasks import allowed_items  # noqa: PLC0415
     from flows.group_checks import check_groups  # noqa: PLC0415
     from flows.monitor.scoring import check_texts  # noqa: PLC0415
     from flows.replies import read_replies  # noqa: PLC0415
@@ -53,6 +54,10 @@ def validate(context: typer.Context, workspace: WorkspaceOption = None) -> None:
     tables, report = load(config.source, loaded.folder, datetime.now(UTC), rules=config.validation)
     OUT.print(report.render())
     check_groups(config, tables)
+    # These raise where the workspace names items by a column that isn't there.
+    config.eligible.allowed(tables.items)
+    for task in config.tasks:
+        allowed_items(task, tables.items)
     if config.monitor is not None:
         classes = [task.name for task in config.tasks if task.on == "text" and task.kind == "multiclass"]
         check_texts(tables.texts, config.monitor, classes)

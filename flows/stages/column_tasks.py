@@ -158,7 +158,7 @@ def _row_part(column: LabelColumn, chosen: Bool, data: Data, classes: Mapping[st
     known = ~np.isnan(labels) & chosen
     allowed = allowed_items(column.task, data.tables.items) if column.task.on == "item" else None
     if allowed is not None:
-        known &= allowed.to_numpy()
+        known &= allowed
     positions = np.arange(len(labels), dtype=np.int32)
     return pl.DataFrame({_POSITIONS[column.task.on]: positions[known], LABEL: labels[known]})
 

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
+from features.filters.items import FilterText, named_items
 from features.schema import ITEM, TIMESTAMP, Int32
 from features.splits import UNDATED
 from features.tables import EVENTS_TABLE, TEXTS_TABLE, Tables, eligible_items, encode, read_tables
@@ -28,13 +29,21 @@ class EligibleConfig(BaseModel):
 
     Attributes:
         min_users: fewest distinct users who bought the item before it; without events nobody is counted.
-        kinds: values of the items' `kind` column; None takes every item.
+        items: a filter over the items' columns such as `kind == "product"` (see `features.filters`); None takes all.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     min_users: int = Field(default=5, ge=1)
-    kinds: tuple[str, ...] | None = None
+    items: FilterText | None = None
+
+    def allowed(self, items: pl.DataFrame) -> Mask | None:
+        """Return bool `[n_items]`, the items of a table that `items` holds of; None for all.
+
+        Raises:
+            NamedItemsError: `items` doesn't fit the table's columns.
+        """
+        return named_items(self.items, items, "eligible: items")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -109,7 +118,7 @@ class Data:
             cut=cut,
             event=self.features.purchase_event,
             min_users=self.eligibility.min_users if self.n_users else None,
-            kinds=self.eligibility.kinds,
+            allowed=self.eligibility.allowed(self.tables.items),
         )
 
 

@@ -138,4 +138,4 @@ def _spans_all(task: TaskSpec) -> bool:
 
 def _universe(task: TaskSpec, data: Data, eligible: Mask) -> Mask:
     allowed = allowed_items(task, data.tables.items)
-    return eligible if allowed is None else eligible & allowed.to_numpy()
+    return eligible if allowed is None else eligible & allowed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ranking.contract import ClassPrediction, Id, Text
 
@@ -32,14 +32,14 @@ class ReplyRequest(_Contract):
         text: what the person wrote.
         conversation_id: the caller's own; logged with the turn.
         user_id: the same.
-        filter: expression over the attributes of items that may be passages.
+        filter: over the items that may be passages, as in `/v1/candidates`.
         slots: what the caller knows, by slot; it goes before what the text says.
     """
 
     text: Text
     conversation_id: Id | None = None
     user_id: Id | None = None
-    filter: dict[str, JsonValue] | None = None
+    filter: str | None = None
     slots: dict[Id, Slot] = Field(default_factory=dict, max_length=200)
 
 

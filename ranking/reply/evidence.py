@@ -10,7 +10,6 @@ from ranking.predictions import of_read_texts
 from ranking.reply.config import Replies
 from ranking.reply.contract import ReplySource
 from ranking.reply.decision import Evidence
-from retrieval.filters import FilterExpression
 from retrieval.snapshot import TITLE
 
 if TYPE_CHECKING:
@@ -43,14 +42,17 @@ def read_evidence(heads: Heads, replies: Replies, texts: Sequence[str], read: Re
 
 
 def passages(
-    retriever: Retriever, vector: Float32, replies: Replies, expression: FilterExpression | None = None
+    retriever: Retriever,
+    vector: Float32,
+    replies: Replies,
+    filter: str | None = None,  # noqa: A002 - the contract's name
 ) -> list[ReplySource]:
     """Return the items nearest to a text's vector (float32 `[dim]`), best first; one without a text to send is none.
 
     Raises:
-        FilterError: the expression is no filter.
+        FilterError: the filter is none, or doesn't fit the items.
     """
-    near = retriever.nearest(vector, replies.passages, filter=expression)
+    near = retriever.nearest(vector, replies.passages, filter=filter)
     texts = _texts(retriever, replies.passage, near.items.tolist())
     return [
         ReplySource(

@@ -54,7 +54,7 @@ class Replier:
 
         Raises:
             MissingPartError: the release holds no replies.
-            FilterError: the filter is not one.
+            FilterError: the filter is none, or doesn't fit the items.
         """
         replies = _replies_of(loaded)
         degraded: list[ReplyDegraded] = []

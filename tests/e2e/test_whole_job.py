@@ -182,6 +182,26 @@ def test_unknown_user_and_text_query_are_answered(server: Server) -> None:
     assert len(found["candidates"]) == 5
 
 
+def test_a_filter_holds_and_a_bad_one_is_pointed_at(built: Built, server: Server) -> None:
+    items = Build.start(Workspace.load(built.folder), Settings(), CUT).data.tables.items
+    brands = dict(zip(items["item_id"], items["brand"], strict=True))
+    own = 'brand == "Private" and not mean_price >= 3'
+    for path, part, query in (
+        ("candidates", "candidates", {"text": "milk", "k": 20}),
+        ("recommend", "items", {"user_id": "nobody", "k": 5}),
+    ):
+        answer = httpx.post(f"{server.url}/v1/{path}", json={**query, "filter": own}).raise_for_status().json()
+        assert {brands[row["item_id"]] for row in answer[part]} == {"Private"}
+        refused = httpx.post(f"{server.url}/v1/{path}", json={**query, "filter": 'brand = "Private"'})
+        assert refused.status_code == 422
+        assert refused.headers["content-type"] == "application/problem+json"
+        assert refused.json()["detail"].split("\n") == [
+            "filter, character 7: expected '==', found '='",
+            '    brand = "Private"',
+            "          ^",
+        ]
+
+
 def test_predicts_churn(built: Built, server: Server) -> None:
     users = [
         user

@@ -128,7 +128,8 @@ def test_eligible_counts_distinct_users_before_the_cut() -> None:
     )
     both = eligible_items(items, events, cut=DAY[3], min_users=2)
     np.testing.assert_array_equal(both, [True, False, False, True])
-    products = eligible_items(items, events, cut=DAY[3], min_users=2, kinds=("product",))
+    allowed = np.array([True, True, True, False])
+    products = eligible_items(items, events, cut=DAY[3], min_users=2, allowed=allowed)
     np.testing.assert_array_equal(products, [True, False, False, False])
 
 
@@ -136,7 +137,8 @@ def test_where_nobody_can_buy_every_item_of_its_kind_is_eligible() -> None:
     items = pl.DataFrame({ITEM_ID: ["a", "b"], KIND: ["answer", "draft"]})
     nothing = encode(Tables(items=items))
     np.testing.assert_array_equal(eligible_items(items, nothing, cut=DAY[0], min_users=None), [True, True])
-    answers = eligible_items(items, nothing, cut=DAY[0], min_users=None, kinds=("answer",))
+    allowed = np.array([True, False])
+    answers = eligible_items(items, nothing, cut=DAY[0], min_users=None, allowed=allowed)
     np.testing.assert_array_equal(answers, [True, False])
 
 

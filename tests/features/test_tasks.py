@@ -9,9 +9,9 @@ import polars as pl
 import pytest
 from pydantic import ValidationError
 
+from features.filters.items import NamedItemsError
 from features.schema import UTC as UTC_DTYPE
 from features.tasks import TaskError, TaskSpec, check_tables, check_tasks, labels
-from infra.errors import InvalidInputError
 
 START = datetime(2020, 1, 1, tzinfo=UTC)
 CUT = START + timedelta(days=100)
@@ -58,8 +58,9 @@ def test_all_space_lists_positives_inside_the_window_only() -> None:
 
 def test_item_filter_keeps_the_other_kind_out() -> None:
     table = events((0, 0, "purchase", 101), (0, 2, "purchase", 101))
-    assert found(task(label=PURCHASE, items={"kind": "product"}), table) == [(0, 0, 1.0)]
-    assert found(task(label=PURCHASE, items={"kind": "coupon"}), table) == [(0, 2, 1.0)]
+    assert found(task(label=PURCHASE, items='kind == "product"'), table) == [(0, 0, 1.0)]
+    assert found(task(label=PURCHASE, items='kind == "coupon"'), table) == [(0, 2, 1.0)]
+    assert found(task(label=PURCHASE, items='not item_id in ["a", "b"]'), table) == [(0, 2, 1.0)]
 
 
 def test_seen_space_lists_every_earlier_pair() -> None:
@@ -152,7 +153,7 @@ def test_no_label_comes_from_outside_the_window(space: dict[str, str]) -> None:
         ({"kind": "contrastive", "on": "user", "label": COLUMN}, "contrastive needs .* found user, column, all"),
         ({"kind": "token_tags", "on": "user", "label": COLUMN}, "token_tags needs on: text, found user"),
         ({"on": "text", "label": {**COLUMN, "unit": "character"}}, "unit character needs kind token_tags"),
-        ({"on": "text", "label": COLUMN, "items": {"kind": "product"}}, "items needs on: item"),
+        ({"on": "text", "label": COLUMN, "items": 'kind == "product"'}, "items needs on: item"),
         ({"on": "text", "label": COLUMN, "classes": ["a", "b"]}, "classes needs kind multiclass"),
         ({"kind": "multiclass", "on": "text", "label": COLUMN, "classes": ["a", "a"]}, "two distinct names"),
         ({"kind": "multiclass", "on": "text", "label": COLUMN, "classes": ["a"]}, "two distinct names"),
@@ -214,7 +215,7 @@ def test_a_parent_is_a_binary_task_on_the_same_rows() -> None:
         {"kind": "regression", "on": "text"},
         {"kind": "binary", "on": "text"},
         {"kind": "multiclass", "on": "user"},
-        {"kind": "regression", "on": "item", "items": {"kind": "product"}},
+        {"kind": "regression", "on": "item", "items": 'kind == "product"'},
     ],
 )
 def test_what_a_column_can_label(parts: dict[str, Any]) -> None:
@@ -228,5 +229,12 @@ def test_text_labels_are_not_in_events() -> None:
 
 
 def test_unknown_item_column_names_the_nearest() -> None:
-    with pytest.raises(InvalidInputError, match="did you mean 'kind'"):
-        found(task(label=PURCHASE, items={"knd": "product"}), events())
+    with pytest.raises(NamedItemsError, match=r"task t: items: filter, character 1: .*did you mean 'kind'"):
+        found(task(label=PURCHASE, items='knd == "product"'), events())
+
+
+def test_items_that_are_no_filter_are_refused_with_the_task() -> None:
+    with pytest.raises(ValidationError, match=r"items\n.*filter, character 6: expected '==', found '='"):
+        task(label=PURCHASE, items="kind = 'product'")
+    with pytest.raises(ValidationError, match=r"items\n.*Input should be a valid string"):
+        task(label=PURCHASE, items={"kind": "product"})

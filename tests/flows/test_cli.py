@@ -189,3 +189,21 @@ def test_validate_names_a_column_that_an_audit_lacks(shop: Path) -> None:
     done = polyrank("validate", cwd=shop)
     assert done.returncode == 2
     assert "groups, table users: unknown column 'age'" in done.stderr
+
+
+def test_validate_points_at_what_names_no_items(shop: Path) -> None:
+    lines = WORKSPACE.splitlines()
+    task = lines[-1].removesuffix("}")
+    (shop / "polyrank.yaml").write_text("\n".join([*lines[:-1], f"{task}, items: 'titel == \"Milk\"'}}"]))
+    done = polyrank("validate", cwd=shop)
+    assert done.returncode == 2
+    assert "task purchase: items: filter, character 1: unknown attribute 'titel'; did you mean 'title'?" in done.stderr
+    assert '\n    titel == "Milk"\n    ^' in done.stderr
+    (shop / "polyrank.yaml").write_text(WORKSPACE + "eligible: {items: stock > 0}\n")
+    done = polyrank("validate", cwd=shop)
+    assert done.returncode == 2
+    assert "eligible: items: filter, character 1: unknown attribute 'stock'" in done.stderr
+    (shop / "polyrank.yaml").write_text("\n".join([*lines[:-1], f"{task}, items: title ==}}"]))
+    done = polyrank("validate", cwd=shop)
+    assert done.returncode == 2
+    assert f"line {len(lines)}, tasks.0.items: filter, character 9: expected a value or an attribute" in done.stderr

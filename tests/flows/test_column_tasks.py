@@ -152,7 +152,7 @@ def test_a_class_of_held_out_users_alone_is_none() -> None:
 
 
 def test_items_train_once_though_there_are_several_cuts() -> None:
-    found = column_tasks(data(), (task("price", "regression", "item", items={"kind": "food"}),), PLAN)
+    found = column_tasks(data(), (task("price", "regression", "item", items='kind == "food"'),), PLAN)
     # Of the items a, b and g only a is food and has a price; g is the one that its hash holds out.
     assert found.train["price"].to_dict(as_series=False) == {ITEM: [0], LABEL: [1.0]}
     assert found.held_out["price"].is_empty()

@@ -34,7 +34,7 @@ TASKS = (
     ),
     TaskSpec(
         name="demand", kind="regression", on="item", label=ValueLabel(event="purchase", reduce="count"),
-        items={"kind": "product"},
+        items='kind == "product"',
     ),
     TaskSpec(name="spend", kind="regression", on="user", label=ValueLabel(event="purchase", reduce="sum")),
     TaskSpec(name="income", kind="multiclass", on="user", label=ColumnLabel(column="income")),
@@ -44,7 +44,7 @@ TASKS = (
 def data_of(tables: Tables) -> Data:
     return Data(
         tables=tables, events=encode(tables), features=FeatureConfig(category_column="product_type"),
-        texts=TextConfig(), eligibility=EligibleConfig(min_users=3, kinds=("product",)),
+        texts=TextConfig(), eligibility=EligibleConfig(min_users=3, items='kind == "product"'),
     )  # fmt: skip
 
 

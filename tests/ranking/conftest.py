@@ -66,14 +66,14 @@ HORIZON = timedelta(days=28)
 CUTS = [START + timedelta(days=days) for days in (84, 112, 140)]
 
 TASKS = (
-    TaskSpec(name="purchase", kind="binary", on="pair", label=EventLabel(event="purchase"), items={"kind": "product"}),
+    TaskSpec(name="purchase", kind="binary", on="pair", label=EventLabel(event="purchase"), items='kind == "product"'),
     TaskSpec(
         name="repurchase", kind="binary", on="pair", label=EventLabel(event="purchase"),
-        space=SeenSpace(event="purchase"), items={"kind": "product"},
+        space=SeenSpace(event="purchase"), items='kind == "product"',
     ),
     TaskSpec(
         name="coupon_response", kind="binary", on="pair", label=EventLabel(event="response"),
-        space=ExposedSpace(event="exposure"), items={"kind": "coupon"},
+        space=ExposedSpace(event="exposure"), items='kind == "coupon"',
     ),
     TaskSpec(
         name="churn", kind="binary", on="user", label=AbsenceLabel(event="purchase", active_within_days=84),
@@ -82,7 +82,7 @@ TASKS = (
     TaskSpec(name="club", kind="binary", on="user", label=ColumnLabel(column="club")),
     TaskSpec(
         name="demand", kind="regression", on="item", label=ValueLabel(event="purchase", reduce="count"),
-        items={"kind": "product"},
+        items='kind == "product"',
     ),
     TaskSpec(name="topic", kind="multiclass", on="text", label=ColumnLabel(column="topic")),
     TaskSpec(name="urgent", kind="binary", on="text", label=ColumnLabel(column="urgent")),

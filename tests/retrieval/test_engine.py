@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from features.filters.errors import FilterError
 from features.schema import UserFeatures
 from retrieval import layout
 from retrieval.engine import ReleasePartError, RetrievalConfig, Retriever
-from retrieval.filters import FilterError
 from retrieval.lazy_encoder import EncoderUnavailableError
 from retrieval.snapshot import UnknownItemError
 from retrieval.sources import SOURCES, Source, SourceQuota, source_names
@@ -59,7 +59,7 @@ def test_answers_are_deterministic(retriever: Retriever, release: Path, features
     user=st.integers(0, 39),
     k=st.sampled_from([1, 10, 200, 10_000]),
     department=st.sampled_from(["GROCERY", "DELI", "none such"]),
-    brand=st.sampled_from([{"brand": "National"}, {"brand": None}, {}]),
+    brand=st.sampled_from([' and brand == "National"', " and brand is missing", ""]),
     excluded=st.lists(st.integers(-5, 305), max_size=40),
     sources=st.one_of(st.none(), st.lists(st.sampled_from(SOURCES), min_size=1, unique=True)),
 )
@@ -70,19 +70,18 @@ def test_every_constraint_holds_before_the_cut(
     user: int,
     k: int,
     department: str,
-    brand: Any,
+    brand: str,
     excluded: Any,
     sources: Any,
 ) -> None:
     snapshot = retriever.snapshot
     exclude = [f"item-{i}" for i in excluded]
-    found = retriever.candidates(
-        features(user), k, filter={"department": department, **brand}, exclude=exclude, sources=sources
-    )
+    text = f'department == "{department}"{brand}'
+    found = retriever.candidates(features(user), k, filter=text, exclude=exclude, sources=sources)
     allowed = snapshot.eligible & (snapshot.attributes["department"] == department).to_numpy()
     if brand:
         column = snapshot.attributes["brand"]
-        allowed &= (column.is_null() if brand["brand"] is None else (column == "National").fill_null(False)).to_numpy()
+        allowed &= (column.is_null() if "missing" in brand else (column == "National").fill_null(False)).to_numpy()
     allowed[[i for i in excluded if 0 <= i < len(snapshot)]] = False
     items = found.candidates.items
     assert allowed[items].all()
@@ -177,13 +176,13 @@ def test_sources_that_have_nothing_fall_back(retriever: Retriever) -> None:
     found = retriever.candidates(UserFeatures.unknown("nobody"), 5, sources=["repeat"])
     assert found.degraded == ("unknown_user", "sources_empty")
     assert len(found.candidates) == 5
-    nothing = retriever.candidates(UserFeatures.unknown("nobody"), 5, filter={"department": "?"})
+    nothing = retriever.candidates(UserFeatures.unknown("nobody"), 5, filter='department == "?"')
     assert len(nothing.candidates) == 0
 
 
 def test_a_bad_filter_is_the_callers_mistake(retriever: Retriever, features: Features) -> None:
     with pytest.raises(FilterError, match="did you mean 'department'"):
-        retriever.candidates(features(0), 5, filter={"departmant": "MEAT"})
+        retriever.candidates(features(0), 5, filter='departmant == "MEAT"')
 
 
 def test_ids_and_vectors(retriever: Retriever, world: Any) -> None:

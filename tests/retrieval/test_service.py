@@ -98,7 +98,7 @@ def degraded_count(http: TestClient, reason: str) -> float:
 
 
 def test_candidates(client: RetrievalClient) -> None:
-    answer = client.candidates(user_id="user-3", k=25, filter={"department": {"in": ["GROCERY", "MEAT"]}})
+    answer = client.candidates(user_id="user-3", k=25, filter='department in ["GROCERY", "MEAT"]')
     assert answer.release == "first"
     assert answer.degraded == []
     assert len(answer.candidates) == 25
@@ -162,7 +162,7 @@ def test_a_text_without_encoder_is_no_error(client: RetrievalClient) -> None:
         ({"user_id": "a", "k": 5_000}, "at most 1000, found 5000"),
         ({"user_id": "a", "limit": 5}, "Extra inputs are not permitted"),
         ({"user_id": "a", "sources": ["psychic"]}, "'semantic', 'collaborative', 'repeat' or 'trending'"),
-        ({"user_id": "a", "filter": {"departmnt": "MEAT"}}, "did you mean 'department'"),
+        ({"user_id": "a", "filter": {"department": "MEAT"}}, "body.filter: Input should be a valid string"),
         ({"user_id": ""}, "at least 1 character"),
     ],
 )
@@ -173,9 +173,24 @@ def test_mistakes_are_problems(http: TestClient, body: dict[str, object], messag
     assert message in response.json()["detail"]
 
 
+def test_a_bad_filter_is_a_problem_that_points_at_the_character(http: TestClient) -> None:
+    response = http.post("/v1/candidates", json={"user_id": "a", "filter": 'organic and departmnt == "MEAT"'})
+    assert response.status_code == 422
+    assert response.headers["content-type"] == "application/problem+json"
+    problem = response.json()
+    assert problem["type"] == "urn:polyrank:filter"
+    first, text, caret = problem["detail"].split("\n")
+    # "organic and " has 12 characters; the text and its caret stand 4 to the right.
+    assert first.startswith("filter, character 13: unknown attribute 'departmnt'; did you mean 'department'?")
+    assert text == '    organic and departmnt == "MEAT"'
+    assert caret == " " * 16 + "^"
+
+
 def test_wild_bodies_are_never_server_errors(http: TestClient) -> None:
-    deep = '{"user_id": "a", "filter": ' + '{"not": ' * 400 + "{}" + "}" * 400 + "}"
-    for text in ("", "[]", "null", '{"user_id": "\\ud800"}', '{"user_id": 5}', deep, '{"user_id": "a", "k": 1e999}'):
+    deep = json.dumps({"user_id": "a", "filter": "not (" * 4_000 + "organic" + ")" * 4_000})
+    half = '{"user_id": "a", "filter": "brand == \'\\ud800\'"}'
+    bodies = ("", "[]", "null", '{"user_id": "\\ud800"}', '{"user_id": 5}', deep, half, '{"user_id": "a", "k": 1e999}')
+    for text in bodies:
         response = http.post("/v1/candidates", content=text, headers={"content-type": "application/json"})
         assert response.status_code in (400, 422), text[:60]
 
@@ -184,7 +199,7 @@ def test_the_client_refuses_before_it_asks(client: RetrievalClient) -> None:
     with pytest.raises(InvalidInputError, match="found none"):
         client.candidates(k=5)
     with pytest.raises(InvalidInputError, match="did you mean 'brand'"):
-        client.candidates(user_id="user-1", filter={"brnad": "x"})
+        client.candidates(user_id="user-1", filter='brnad == "x"')
 
 
 def test_async_client(app: FastAPI) -> None:

@@ -24,7 +24,7 @@ def cases(retriever: Retriever, features: Features) -> list[RetrievalCase]:
         retriever,
         [
             (CandidatesRequest(user_id="user-3", k=50), features(3)),
-            (CandidatesRequest(user_id="user-5", k=20, filter={"department": "DELI"}), features(5)),
+            (CandidatesRequest(user_id="user-5", k=20, filter='department == "DELI"'), features(5)),
             (CandidatesRequest(user_id="nobody", k=10), UserFeatures.unknown("nobody")),
             (CandidatesRequest(item_id="item-4", k=10), None),
         ],

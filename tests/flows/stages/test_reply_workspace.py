@@ -72,7 +72,7 @@ def test_a_sure_intent_a_passage_or_a_person_replies(desk: Path) -> None:
         assert (bread["kind"], bread["text"]) == ("passages", "gift bread")
         assert [source["item_id"] for source in bread["sources"]] == ["about-bread"]
         assert bread["degraded"] == []
-        nobody = reply(http, "bread is 0", filter={"area": "elsewhere"})
+        nobody = reply(http, "bread is 0", filter='area == "elsewhere"')
         assert (nobody["kind"], nobody["sources"]) == ("hand_over", [])
 
 
