@@ -254,7 +254,15 @@ class Retriever:
             rankings["collaborative"] = self._collaborative(query, allowed, max(k, counts["collaborative"]))
         if "trending" in names:
             rankings["trending"] = sources.trending(self._trending, max(k, counts["trending"]), allowed)
-        return sources.merge(rankings, counts, quota.weights(), k)
+        merged = sources.merge(rankings, counts, quota.weights(), k)
+        named = rankings.get("semantic")
+        if len(merged) < k and named is not None and len(named.items) == counts["semantic"]:
+            # A search costs more the more it is asked for, so this source alone is asked for no more than its quota,
+            # until the others turn out to have less than theirs.
+            assert query.vector is not None
+            rankings["semantic"] = sources.semantic(self.index, query.vector, k, allowed)
+            merged = sources.merge(rankings, counts, quota.weights(), k)
+        return merged
 
     def _collaborative(self, query: _Query, allowed: Mask, n: int) -> Ranking:
         assert self.collaborative is not None, "a release without it has no such source"

@@ -93,6 +93,19 @@ def test_every_constraint_holds_before_the_cut(
         assert len(items)
 
 
+def test_a_source_fills_what_another_lacks(retriever: Retriever, features: Features) -> None:
+    """Of 10 places the repeat list's share is 7, which users who bought fewer items under the filter can't fill."""
+    text = 'department == "DELI"'
+    allowed = retriever.snapshot.eligible & (retriever.snapshot.attributes["department"] == "DELI").to_numpy()
+    assert allowed.sum() > 10
+    short = 0
+    for user in range(40):
+        found = retriever.candidates(features(user), 10, filter=text, sources=["repeat", "semantic"]).candidates
+        assert len(found) == 10
+        short += int((found.sources & Source.REPEAT > 0).sum() < 6)
+    assert short
+
+
 def test_an_unknown_user_gets_what_trends(retriever: Retriever) -> None:
     found = retriever.candidates(UserFeatures.unknown("nobody"), 20)
     assert found.degraded == ("unknown_user",)
