@@ -54,6 +54,8 @@ def _wrong_rows(task: TaskSpec) -> Iterator[str]:
         yield f"items needs on: item, or a label from events, found on: {on} with a label of type column"
     if task.parent is not None and task.kind != "binary":
         yield f"parent needs kind binary, found {task.kind}"
+    if task.energy and (task.kind, on) != ("binary", "text"):
+        yield f"energy needs kind binary on: text, found {task.kind} on: {on}"
 
 
 def _wrong_kind(task: TaskSpec) -> Iterator[str]:

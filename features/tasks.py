@@ -115,6 +115,8 @@ class TaskSpec(_Part):
         items: the items that it is about, as a filter over their columns such as `kind == "product"` (see
             `features.filters`); None for all.
         parent: the binary task on the same rows that it is conditioned on (conversion given click).
+        energy: multiclass tasks on texts, declared before it: how much a text is like any of their classes speaks for
+            this binary task (in scope, say), with a weight that is learnt.
         classes: of a multiclass task, or the tags; None takes those of the training labels, sorted.
     """
 
@@ -125,6 +127,7 @@ class TaskSpec(_Part):
     space: Space = AllSpace()
     items: FilterText | None = None
     parent: str | None = None
+    energy: tuple[str, ...] = ()
     classes: tuple[str, ...] | None = None
 
     @model_validator(mode="after")
@@ -149,7 +152,9 @@ def check_tables(tasks: Iterable[TaskSpec], tables: Collection[str]) -> None:
 
 
 def check_tasks(tasks: Iterable[TaskSpec]) -> None:
-    """Check that names are unique, and that every parent precedes its child and is a binary task on the same rows.
+    """Check that names are unique, and that what a task reads of others precedes it and can be read.
+
+    A parent is a binary task on the same rows; what gives energy is multiclass and on texts.
 
     Raises:
         TaskError: naming the task.
@@ -160,6 +165,8 @@ def check_tasks(tasks: Iterable[TaskSpec]) -> None:
             raise TaskError(f"tasks: expected unique names, found {task.name!r} twice")
         if task.parent is not None:
             _check_parent(task, task.parent, known)
+        for name in task.energy:
+            _check_energy(task, name, known)
         known[task.name] = task
 
 
@@ -170,6 +177,16 @@ def _check_parent(task: TaskSpec, name: str, known: Mapping[str, TaskSpec]) -> N
     if (parent.kind, parent.on) != ("binary", task.on):
         raise TaskError(
             f"task {task.name}: parent: expected a binary task on {task.on}, found {name}: {parent.kind} on {parent.on}"
+        )
+
+
+def _check_energy(task: TaskSpec, name: str, known: Mapping[str, TaskSpec]) -> None:
+    if name not in known:
+        raise TaskError(f"task {task.name}: energy must be declared before it: {unknown_name('task', name, known)}")
+    source = known[name]
+    if (source.kind, source.on) != ("multiclass", "text"):
+        raise TaskError(
+            f"task {task.name}: energy: expected multiclass tasks on text, found {name}: {source.kind} on {source.on}"
         )
 
 

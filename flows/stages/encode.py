@@ -46,6 +46,7 @@ def encoder_tasks(tasks: Sequence[TaskSpec], classes: Mapping[str, tuple[str, ..
             space="all" if task.on != "pair" or _spans_all(task) else "rows",
             classes=classes.get(task.name, ()),
             parent=task.parent,
+            energy=task.energy,
             unit=task.label.unit if isinstance(task.label, ColumnLabel) else "word",
         )
         for task in tasks

@@ -154,3 +154,8 @@ def calibrate(model: MultiTaskEncoder, calibrations: Mapping[str, Calibration]) 
         head.scale.mul_(found.factor)
         # The head's scale multiplies its bias too.
         head.bias.add_(found.offset / head.scale)
+    for task in model.tasks:
+        for place, name in enumerate(task.energy):
+            reader = model.heads[task.name]
+            assert isinstance(reader, RowHead)
+            reader.sharpness[place] /= calibrations.get(name, Calibration()).factor

@@ -42,6 +42,8 @@ class EncoderTask:
         classes: names of a multiclass task's classes or of the tags, by code.
         parent: binary task that this one is conditioned on: its probability is the parent's times its own head's
             (Ma et al., 2018), so that it never exceeds the parent's.
+        energy: multiclass tasks on texts. To this binary one's logit the log sum exp of their logits is added, times a
+            weight that is learnt.
         unit: what a tag is of. Without meaning but for tags.
     """
 
@@ -51,13 +53,20 @@ class EncoderTask:
     space: Literal["all", "rows"] = "all"
     classes: tuple[str, ...] = ()
     parent: str | None = None
+    energy: tuple[str, ...] = ()
     unit: Unit = "word"
 
     @property
     def entry(self) -> TaskEntry:
         """The head as an exported encoder's description names it."""
         return TaskEntry(
-            name=self.name, kind=self.kind, on=self.on, classes=self.classes, parent=self.parent, unit=self.unit
+            name=self.name,
+            kind=self.kind,
+            on=self.on,
+            classes=self.classes,
+            parent=self.parent,
+            energy=self.energy,
+            unit=self.unit,
         )
 
 

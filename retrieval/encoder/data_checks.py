@@ -53,6 +53,8 @@ def _check_tasks(tasks: Sequence[EncoderTask]) -> None:
             raise TrainingDataError(f"task {task.name}: expected at least two classes, found {list(task.classes)}")
         if task.parent is not None:
             _check_parent(task, known)
+        for name in task.energy:
+            _check_energy(task, name, known)
         known[task.name] = task
 
 
@@ -64,6 +66,17 @@ def _check_parent(task: EncoderTask, known: dict[str, EncoderTask]) -> None:
         raise TrainingDataError(
             f"task {task.name}: expected a binary task whose parent is binary and on the same rows, "
             f"found {task.kind} on {task.on} under {parent.kind} on {parent.on}"
+        )
+
+
+def _check_energy(task: EncoderTask, name: str, known: dict[str, EncoderTask]) -> None:
+    if name not in known:
+        raise TrainingDataError(f"task {task.name}: energy: {unknown_name('task', name, known)}")
+    source = known[name]
+    if (task.kind, task.on, source.kind, source.on) != ("binary", "text", "multiclass", "text"):
+        raise TrainingDataError(
+            f"task {task.name}: energy: expected a binary task on text that reads multiclass tasks on text, "
+            f"found {task.kind} on {task.on} that reads {name}: {source.kind} on {source.on}"
         )
 
 

@@ -109,9 +109,14 @@ class Heads:
         if "inner" in head:
             states = np.maximum(states @ head["inner"].T + head["inner_bias"], 0)
         logits: Float32 = states @ head["outer"].T + head["bias"]
-        if self.tasks[task].kind == "multiclass":
+        entry = self.tasks[task]
+        if entry.kind == "multiclass":
             return logits
-        parent = self.tasks[task].parent
+        if entry.energy:
+            weight, *factors = head["energy"]
+            classes = [self.row_logits(name, vectors) * own for name, own in zip(entry.energy, factors, strict=True)]
+            logits = logits + weight * logsumexp(np.hstack(classes), axis=1, keepdims=True).astype(np.float32)
+        parent = entry.parent
         own: Float32 = logits[:, 0]
         return own if parent is None else product_logit(self.row_logits(parent, vectors), own)
 

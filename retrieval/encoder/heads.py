@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
+from typing import Final
 
 import torch
 from torch import Tensor, nn
+
+# An energy's weight begins at 0 and is to come near 1 at the rate of parameters that come near .1.
+_ENERGY_GAIN: Final = 10.0
 
 
 class PairHead(nn.Module):
@@ -82,22 +87,30 @@ class RowHead(nn.Module):
         dim: of the vectors.
         hidden: width of the hidden layer; 0 leaves it out.
         outputs: 1 for a binary task or a number, the number of classes for others.
+        energies: other heads whose classes' energy is added, times a weight: log sum exp of all their logits tells how
+            much a row is like any class at all (Liu et al., 2020). 0 leaves it out.
 
     Attributes:
         inner: `[hidden, dim]` with bias, or None.
         outer: `[outputs, hidden or dim]` with bias.
         scale: of the output, as in `PairHead`.
+        energy: its weight over 10, `[1]`, or None.
+        sharpness: `[energies]`, what each of those heads' logits are multiplied by first: it takes their calibration
+            back, which came after this head had learnt.
     """
 
     scale: Tensor
+    sharpness: Tensor
 
-    def __init__(self, dim: int, hidden: int, outputs: int = 1) -> None:
+    def __init__(self, dim: int, hidden: int, outputs: int = 1, *, energies: int = 0) -> None:
         super().__init__()
         self.inner = nn.Linear(dim, hidden) if hidden else None
         self.outer = nn.Linear(hidden or dim, outputs)
         nn.init.zeros_(self.outer.weight)
         nn.init.zeros_(self.outer.bias)
+        self.energy = nn.Parameter(torch.zeros(1)) if energies else None
         self.register_buffer("scale", torch.ones(()))
+        self.register_buffer("sharpness", torch.ones(energies))
 
     @property
     def bias(self) -> Tensor:
@@ -105,28 +118,56 @@ class RowHead(nn.Module):
         bias: Tensor = self.outer.bias
         return bias
 
-    def forward(self, vectors: Tensor) -> Tensor:
-        """Return logits `[n]`, or `[n, outputs]` of several, of unit vectors `[n, dim]`."""
+    def forward(self, vectors: Tensor, classes: Sequence[Tensor] = ()) -> Tensor:
+        """Return logits `[n]`, or `[n, outputs]` of several.
+
+        Args:
+            vectors: unit vectors `[n, dim]`.
+            classes: logits `[n, classes]` of each head whose energy is added.
+        """
         states = vectors * math.sqrt(vectors.shape[1])
         if self.inner is not None:
             states = torch.relu(self.inner(states))
-        out: Tensor = self.outer(states) * self.scale
+        out: Tensor = self.outer(states)
+        if self.energy is not None:
+            sharpened = [logits * factor for logits, factor in zip(classes, self.sharpness, strict=True)]
+            energy = torch.logsumexp(torch.cat(sharpened, dim=1), dim=1, keepdim=True)
+            out = out + _ENERGY_GAIN * self.energy * energy
+        out = out * self.scale
         return out.squeeze(1) if out.shape[1] == 1 else out
 
     @torch.no_grad()
     def arrays(self) -> dict[str, Tensor]:
-        """Return arrays for unit vectors: outer `[outputs, width]`, bias `[outputs]`, and inner, inner_bias."""
-        bias = self.outer.bias * self.scale
+        """Return arrays for unit vectors.
+
+        They are outer `[outputs, width]`, bias `[outputs]`; inner and inner_bias of a hidden layer; energy
+        `[1 + energies]`, its weight and then the factor of each head's logits.
+        """
+        found = {"outer": self.outer.weight * self.scale, "bias": self.outer.bias * self.scale}
         if self.inner is None:
-            root = math.sqrt(self.outer.weight.shape[1])
-            return {"outer": self.outer.weight * (root * self.scale), "bias": bias}
-        root = math.sqrt(self.inner.weight.shape[1])
-        return {
-            "outer": self.outer.weight * self.scale,
-            "bias": bias,
-            "inner": self.inner.weight * root,
-            "inner_bias": self.inner.bias,
-        }
+            found["outer"] = found["outer"] * math.sqrt(self.outer.weight.shape[1])
+        else:
+            root = math.sqrt(self.inner.weight.shape[1])
+            found |= {"inner": self.inner.weight * root, "inner_bias": self.inner.bias}
+        if self.energy is not None:
+            found["energy"] = torch.cat([_ENERGY_GAIN * self.energy * self.scale, self.sharpness])
+        return found
+
+    @torch.no_grad()
+    def set_arrays(self, arrays: Mapping[str, Tensor]) -> None:
+        """Let `arrays()` be these, of the same shapes; the output's scale stays as it is."""
+        scale = self.scale.cpu()
+        outer = arrays["outer"] / scale
+        if self.inner is None:
+            outer = outer / math.sqrt(self.outer.weight.shape[1])
+        else:
+            self.inner.weight.copy_(arrays["inner"] / math.sqrt(self.inner.weight.shape[1]))
+            self.inner.bias.copy_(arrays["inner_bias"])
+        self.outer.weight.copy_(outer)
+        self.outer.bias.copy_(arrays["bias"] / scale)
+        if self.energy is not None:
+            self.energy.copy_(arrays["energy"][:1] / (_ENERGY_GAIN * scale))
+            self.sharpness.copy_(arrays["energy"][1:])
 
 
 class TagHead(nn.Module):

@@ -17,7 +17,7 @@ TOKENIZER: Final = "tokenizer.json"
 HEADS: Final = "heads.safetensors"
 DESCRIPTION: Final = "encoder.json"
 
-FORMAT: Final = 3
+FORMAT: Final = 4
 # Any name but "embedding": torch's dynamo exporter writes an invalid graph for an output called so.
 OUTPUT: Final = "pooled"
 # Only of an encoder with tags, whose heads read them.
@@ -41,6 +41,7 @@ class TaskEntry(BaseModel):
         on: what a row is.
         classes: names by code, of a multiclass task or of tags.
         parent: task whose probability its own is multiplied by.
+        energy: multiclass tasks, the log sum exp of whose logits is added to its own.
         unit: what a tag is of. Without meaning but for tags.
     """
 
@@ -51,6 +52,7 @@ class TaskEntry(BaseModel):
     on: TaskOn
     classes: tuple[str, ...] = ()
     parent: str | None = None
+    energy: tuple[str, ...] = ()
     unit: Unit = "word"
 
 

@@ -141,7 +141,8 @@ class MultiTaskEncoder(nn.Module):
             if task.on == "pair" or task.kind == "contrastive":
                 own: Tensor = head(vectors["user" if task.on == "pair" else "text"], vectors["item"])
             else:
-                own = head(vectors["item_row" if task.on == "item" else task.on])
+                classes = [self.logits(self.task(name), features, known) for name in task.energy]
+                own = head(vectors["item_row" if task.on == "item" else task.on], classes)
             if task.parent is not None:
                 own = product_logit(self.logits(self.task(task.parent), features, known), own)
             known[task.name] = own
@@ -209,4 +210,5 @@ def _head(task: EncoderTask, dim: int, config: EncoderConfig) -> nn.Module:
         return TagHead(dim, len(task.classes))
     if task.on == "pair":
         return PairHead(dim, config.rank)
-    return RowHead(dim, config.hidden, len(task.classes) if task.kind == "multiclass" else 1)
+    outputs = len(task.classes) if task.kind == "multiclass" else 1
+    return RowHead(dim, config.hidden, outputs, energies=len(task.energy))

@@ -112,16 +112,17 @@ def run_trial(
 
 
 def with_parents(tasks: Sequence[EncoderTask], names: Sequence[str]) -> tuple[EncoderTask, ...]:
-    """Return the named tasks and the parents that they are conditioned on, in the order of `tasks`."""
+    """Return the named tasks, the parents and the tasks whose energy they read, in the order of `tasks`."""
     known = {task.name: task for task in tasks}
     wanted: set[str] = set()
     for name in names:
         if name not in known:
             raise InvalidInputError(f"tasks: {unknown_name('task', name, known)}")
-        link: str | None = name
-        while link is not None:
-            wanted.add(link)
-            link = known[link].parent
+        links = [name]
+        while links:
+            task = known[links.pop()]
+            wanted.add(task.name)
+            links += [*task.energy, *(() if task.parent is None else (task.parent,))]
     return tuple(task for task in tasks if task.name in wanted)
 
 

@@ -52,7 +52,11 @@ def figures(workspace: Workspace, names: Sequence[str], seed: int) -> Figures:
     """Build and evaluate a release of these tasks, and return its figures by task and metric."""
     config = workspace.config
     encoder = config.encoder.model_copy(update={"seed": seed})
-    tasks = tuple(task for task in config.tasks if task.name in names)
+    tasks = tuple(
+        task.model_copy(update={"energy": tuple(name for name in task.energy if name in names)})
+        for task in config.tasks
+        if task.name in names
+    )
     own = replace(workspace, config=config.model_copy(update={"encoder": encoder, "tasks": tasks}))
     build = Build.start(own, Settings(), None)
     trained = build.encoder()

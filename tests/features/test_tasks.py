@@ -206,6 +206,18 @@ def test_a_parent_is_a_binary_task_on_the_same_rows() -> None:
         check_tasks([churn, task(name="buy", label=PURCHASE, parent="churn")])
 
 
+def test_energy_is_of_classes_of_texts() -> None:
+    topic = task(name="topic", kind="multiclass", on="text", label=COLUMN)
+    scope = task(name="scope", on="text", label=COLUMN, energy=["topic"])
+    check_tasks([topic, scope])
+    with pytest.raises(TaskError, match="task scope: energy must be declared before it: unknown task 'topic'"):
+        check_tasks([scope, topic])
+    with pytest.raises(TaskError, match="expected multiclass tasks on text, found other: binary on text"):
+        check_tasks([task(name="other", on="text", label=COLUMN), scope.model_copy(update={"energy": ("other",)})])
+    with pytest.raises(ValidationError, match="energy needs kind binary on: text, found multiclass on: text"):
+        task(name="topic", kind="multiclass", on="text", label=COLUMN, energy=["topic"])
+
+
 @pytest.mark.parametrize(
     "parts",
     [

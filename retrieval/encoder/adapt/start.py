@@ -82,18 +82,7 @@ def set_arrays(head: PairHead | RetrievalHead | RowHead | TagHead, arrays: Mappi
         _copy(head.outer.weight, arrays["outer"])
         _copy(head.outer.bias, arrays["bias"])
     else:
-        _set_row_head(head, arrays)
-
-
-def _set_row_head(head: RowHead, arrays: Mapping[str, Tensor]) -> None:
-    scale = head.scale.cpu()
-    _copy(head.outer.bias, arrays["bias"] / scale)
-    if head.inner is None:
-        _copy(head.outer.weight, arrays["outer"] / (math.sqrt(head.outer.weight.shape[1]) * scale))
-        return
-    _copy(head.outer.weight, arrays["outer"] / scale)
-    _copy(head.inner.weight, arrays["inner"] / math.sqrt(head.inner.weight.shape[1]))
-    _copy(head.inner.bias, arrays["inner_bias"])
+        head.set_arrays(arrays)
 
 
 def _copy(parameter: Tensor, value: Tensor) -> None:

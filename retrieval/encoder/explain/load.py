@@ -55,7 +55,13 @@ def load_encoder(folder: Path) -> LoadedEncoder:
     config = start_backbone(BackboneConfig.model_validate(written), folder)
     tasks = tuple(
         EncoderTask(
-            name=entry.name, kind=entry.kind, on=entry.on, classes=entry.classes, parent=entry.parent, unit=entry.unit
+            name=entry.name,
+            kind=entry.kind,
+            on=entry.on,
+            classes=entry.classes,
+            parent=entry.parent,
+            energy=entry.energy,
+            unit=entry.unit,
         )
         for entry in description.tasks
     )

@@ -79,7 +79,7 @@ EVERY_KIND = (
     EncoderTask(name="spend", kind="regression", on="user"),
     EncoderTask(name="demand", kind="regression", on="item"),
     EncoderTask(name="topic", kind="multiclass", on="text", classes=TASTES),
-    EncoderTask(name="urgent", kind="binary", on="text"),
+    EncoderTask(name="urgent", kind="binary", on="text", energy=("topic",)),
     EncoderTask(name="tone", kind="regression", on="text"),
     EncoderTask(name="answer", kind="contrastive", on="text"),
     EncoderTask(name="slots", kind="token_tags", on="text", classes=("other", "product", "number")),

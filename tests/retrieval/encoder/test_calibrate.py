@@ -23,7 +23,7 @@ from retrieval.encoder.calibrate import (
 )
 from retrieval.encoder.config import EncoderConfig
 from retrieval.encoder.data import EncoderTask, TrainingData
-from retrieval.encoder.model import MultiTaskEncoder
+from retrieval.encoder.model import Features, MultiTaskEncoder
 from retrieval.encoder.step import batch_features
 from retrieval.encoder.train import train
 
@@ -115,14 +115,16 @@ def test_training_leaves_heads_calibrated(
 
 def test_heads_give_calibrated_logits(full_world: TrainingData, small_config: EncoderConfig) -> None:
     model = MultiTaskEncoder(load_backbone(small_config.backbone), full_world.tasks, small_config)
-    heads = [model.heads[name] for name in ("urgent", "topic")]
-    vectors = torch.nn.functional.normalize(torch.randn(5, model.backbone.dim), dim=1)
+    text = Features(vectors={"text": torch.nn.functional.normalize(torch.randn(5, model.backbone.dim), dim=1)})
+    tasks = [model.task("urgent"), model.task("topic")]
+    assert tasks[0].energy == ("topic",)
     with torch.no_grad():
-        for head in heads:
-            for parameter in head.parameters():
+        for task in tasks:
+            for parameter in model.heads[task.name].parameters():
                 parameter.add_(torch.randn_like(parameter))
-        before = [head(vectors) for head in heads]
+        before = [model.logits(task, text, {}) for task in tasks]
         calibrate(model, {"urgent": Calibration(factor=2.0, offset=-0.7), "topic": Calibration(factor=0.25)})
-        urgent, topic = (head(vectors) for head in heads)
+        urgent, topic = (model.logits(task, text, {}) for task in tasks)
+    # Although it reads topic's classes, which are now less sure.
     assert torch.allclose(urgent, 2 * before[0] - 0.7, atol=1e-5)
     assert torch.allclose(topic, before[1] / 4, atol=1e-5)

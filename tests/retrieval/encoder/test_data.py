@@ -73,6 +73,10 @@ def test_tasks_that_contradict_each_other_are_named() -> None:
         _texts((click, EncoderTask(name="buy", kind="binary", on="text", parent="clik")))
     with pytest.raises(TrainingDataError, match="found binary on user under binary on text"):
         _texts((click, EncoderTask(name="buy", kind="binary", on="user", parent="click")))
+    with pytest.raises(TrainingDataError, match="task scope: energy: unknown task 'clik'; did you mean 'click'"):
+        _texts((click, EncoderTask(name="scope", kind="binary", on="text", energy=("clik",))))
+    with pytest.raises(TrainingDataError, match="found binary on text that reads click: binary on text"):
+        _texts((click, EncoderTask(name="scope", kind="binary", on="text", energy=("click",))))
     with pytest.raises(TrainingDataError, match="at least two classes, found \\['one'\\]"):
         _texts((EncoderTask(name="intent", kind="multiclass", on="text", classes=("one",)),))
     with pytest.raises(TrainingDataError, match="or texts, found neither"):

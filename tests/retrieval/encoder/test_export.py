@@ -131,7 +131,7 @@ def test_unknown_tasks_and_broken_folders_are_named(
     with pytest.raises(EncoderFilesError, match=r"expected encoder\.onnx"):
         TextEncoder.load(tmp_path)
     (tmp_path / DESCRIPTION).write_text(json.dumps(description | {"format": 99}))
-    with pytest.raises(EncoderFilesError, match="expected format 3, found 99"):
+    with pytest.raises(EncoderFilesError, match="expected format 4, found 99"):
         Heads.load(tmp_path)
 
 

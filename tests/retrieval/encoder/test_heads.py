@@ -53,6 +53,27 @@ def test_a_row_head_of_classes_and_one_of_numbers() -> None:
     assert number(torch.tensor([[0.5, 0, 0, 0]])).tolist() == [40.0]
 
 
+def test_a_head_reads_the_energy_of_other_heads_classes() -> None:
+    head = RowHead(4, 0, energies=2)
+    vectors = torch.tensor([[0.5, 0, 0, 0], [0, 0.5, 0, 0]])
+    classes = [torch.log(torch.tensor([[1.0, 2.0], [4.0, 8.0]])), torch.log(torch.tensor([[5.0], [4.0]]))]
+    with torch.no_grad():
+        head.bias.fill_(-1)
+        assert head(vectors, classes).tolist() == [-1, -1], "its weight begins at 0"
+        head.energy.fill_(0.05)  # type: ignore[union-attr]
+        head.scale.fill_(2)
+    # Half of log(1 + 2 + 5) and of log(4 + 8 + 4), less 1, times 2.
+    found = head(vectors, classes)
+    assert found.tolist() == pytest.approx([math.log(8) - 2, math.log(16) - 2], abs=1e-6)
+    # The second head's logits were doubled since: half of them is what they were.
+    head.sharpness.copy_(torch.tensor([1.0, 0.5]))
+    torch.testing.assert_close(head(vectors, [classes[0], 2 * classes[1]]), found)
+    assert head.arrays()["energy"].tolist() == pytest.approx([1.0, 1.0, 0.5])
+    other = RowHead(4, 0, energies=2)
+    other.set_arrays(head.arrays())
+    torch.testing.assert_close(other(vectors, [classes[0], 2 * classes[1]]), found)
+
+
 def test_a_tag_head_reads_normalised_states() -> None:
     head = TagHead(2, 2)
     with torch.no_grad():

@@ -123,6 +123,9 @@ def test_a_child_brings_its_parents() -> None:
 
     tasks = (task("view"), task("click", "view"), task("buy", "click"), task("share"))
     assert [one.name for one in with_parents(tasks, ["buy"])] == ["view", "click", "buy"]
+    topic = EncoderTask(name="topic", kind="multiclass", on="text", classes=("a", "b"))
+    urgent = EncoderTask(name="urgent", kind="binary", on="text", energy=("topic",))
+    assert with_parents([*tasks, topic, urgent], ["urgent"]) == (topic, urgent)
     with pytest.raises(InvalidInputError, match="unknown task 'sharee'"):
         with_parents(tasks, ["sharee"])
 

@@ -111,5 +111,5 @@ def test_missing_files_are_named(copied: Path, tmp_path: Path) -> None:
         load_encoder(copied)
     described = json.loads((copied / DESCRIPTION).read_text(encoding="utf-8"))
     (copied / DESCRIPTION).write_text(json.dumps(described | {"format": 1}), encoding="utf-8")
-    with pytest.raises(EncoderFilesError, match="expected format 3, found 1"):
+    with pytest.raises(EncoderFilesError, match="expected format 4, found 1"):
         load_encoder(copied)
