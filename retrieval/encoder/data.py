@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Final, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -68,6 +68,11 @@ class EncoderTask:
             energy=self.energy,
             unit=self.unit,
         )
+
+    @classmethod
+    def of(cls, entry: TaskEntry) -> Self:
+        """Return the head that a description names; its `entry` is that one."""
+        return cls(**dict(entry))
 
 
 @dataclass(frozen=True, kw_only=True)

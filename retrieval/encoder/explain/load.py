@@ -53,18 +53,7 @@ def load_encoder(folder: Path) -> LoadedEncoder:
     description = Description.read(folder)
     written = {"max_tokens": description.max_tokens, "prefixes": description.prefixes}
     config = start_backbone(BackboneConfig.model_validate(written), folder)
-    tasks = tuple(
-        EncoderTask(
-            name=entry.name,
-            kind=entry.kind,
-            on=entry.on,
-            classes=entry.classes,
-            parent=entry.parent,
-            energy=entry.energy,
-            unit=entry.unit,
-        )
-        for entry in description.tasks
-    )
+    tasks = tuple(map(EncoderTask.of, description.tasks))
     model = MultiTaskEncoder(load_backbone(config), tasks, _sizes(load_file(folder / HEADS)))
     taken = start_from(model, folder)
     if taken != tasks:
