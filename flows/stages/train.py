@@ -85,7 +85,7 @@ def _export(result: TrainResult, data: TrainingData, config: EncoderConfig, out:
     golden = [text for own in texts.values() for text in own[:_GOLDEN]]
     if config.ship is None:
         return export(result.model, config.backbone, out, golden=golden)
-    small, _ = shrink(result.model, texts, config.backbone, config.ship)
+    small, _ = shrink(result.model, texts, config.backbone, config.ship, held_out=result.held_out)
     report = export(small, config.backbone, out, golden=golden)
     write_runtime(out, config.ship, golden=golden)
     return report

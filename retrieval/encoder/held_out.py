@@ -6,15 +6,19 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
+import structlog
 import torch
 
 from retrieval.encoder.adapt.limits import HeldOutLimits
 from retrieval.encoder.batch import Batch
-from retrieval.encoder.calibrate import Calibration, HeldOutScores
+from retrieval.encoder.calibrate import Calibration, HeldOutScores, calibrate
 from retrieval.encoder.model import Features, MultiTaskEncoder
 from retrieval.encoder.optimise import autocast
-from retrieval.encoder.packed import FrozenTexts
+from retrieval.encoder.packed import FrozenTexts, TextPooler
 from retrieval.encoder.step import TextSource, batch_features
+from retrieval.encoder.tokens import TokenTable
+
+log = structlog.get_logger(__name__)
 
 
 class HeldOut:
@@ -22,12 +26,12 @@ class HeldOut:
 
     Args:
         batches: fixed for the run.
-        n_texts: texts of the token table, whose positions the batches hold.
+        table: tokens of the texts whose positions the batches hold.
         baselines: by task, the loss of its best constant prediction on training batches.
     """
 
-    def __init__(self, batches: Sequence[Batch], n_texts: int, baselines: Mapping[str, float]) -> None:
-        self.batches, self.n_texts, self.baselines = batches, n_texts, baselines
+    def __init__(self, batches: Sequence[Batch], table: TokenTable, baselines: Mapping[str, float]) -> None:
+        self.batches, self.table, self.baselines = batches, table, baselines
 
     @torch.no_grad()
     def losses(self, model: MultiTaskEncoder, source: TextSource, limits: HeldOutLimits) -> dict[str, float]:
@@ -49,9 +53,24 @@ class HeldOut:
             for name, loss in losses.items()
         }
 
+    def calibrate(self, model: MultiTaskEncoder, source: TextSource | None = None) -> None:
+        """Let heads give from now on the logits that predict these batches best.
+
+        Args:
+            model: changed in place; its backbone's tokens are the table's.
+            source: of the model's states; None embeds what is needed.
+        """
+        own = source or TextPooler(model.backbone, self.table, train_layers=None, cache_mb=0)
+        found = self._calibrations(model, own)
+        calibrate(model, found)
+        for name, calibration in found.items():
+            log.info(
+                "encoder_calibrated", task=name, factor=round(calibration.factor, 3),
+                offset=round(calibration.offset, 3),
+            )  # fmt: skip
+
     @torch.no_grad()
-    def calibrations(self, model: MultiTaskEncoder, source: TextSource) -> dict[str, Calibration]:
-        """Return by task the calibration with which it predicts these batches best."""
+    def _calibrations(self, model: MultiTaskEncoder, source: TextSource) -> dict[str, Calibration]:
         scores = HeldOutScores(model.tasks)
         for batch, features in self._features(model, source):
             scores.look(model, batch, features)
@@ -62,6 +81,6 @@ class HeldOut:
         texts = np.unique(np.concatenate([batch.texts for batch in self.batches]))
         tagged = np.isin(texts, np.concatenate([batch.tagged for batch in self.batches]))
         with autocast(next(model.parameters()).device):
-            known = FrozenTexts(texts, source.states(texts, tagged), self.n_texts)
+            known = FrozenTexts(texts, source.states(texts, tagged), len(self.table.lengths))
         for batch in self.batches:
             yield batch, batch_features(model, batch, known)

@@ -15,7 +15,6 @@ from infra.settings import TrackerName
 from retrieval.encoder.adapt.limits import balance_with_limits
 from retrieval.encoder.adapt.make import Adaptation, replay_data, training_batches
 from retrieval.encoder.adapt.unfreeze import Unfreezing
-from retrieval.encoder.calibrate import calibrate
 from retrieval.encoder.config import EncoderConfig
 from retrieval.encoder.constants import evidence, start_heads
 from retrieval.encoder.data import EncoderTask, TrainingData
@@ -52,6 +51,7 @@ class TrainResult:
         seconds: wall time of each phase.
         steps: fine-tuning steps done.
         prepared: the data, placed, and the model with its pooler: what a study measures on.
+        held_out: the batches that it was validated and calibrated on.
     """
 
     model: MultiTaskEncoder
@@ -63,6 +63,7 @@ class TrainResult:
     seconds: dict[str, float]
     steps: int
     prepared: Prepared
+    held_out: HeldOut
 
 
 def train(
@@ -137,7 +138,7 @@ class _Training:
             seconds[name] = time.perf_counter() - began
         self.best.restore(self.model)
         self.adaptation.finish()
-        self._calibrate()
+        self.held_out.calibrate(self.model, self.pooler)
         assert self.best.validation is not None
         self.record.finish(self.best.validation, self.steps, seconds)
         return TrainResult(
@@ -150,6 +151,7 @@ class _Training:
             seconds=seconds,
             steps=self.steps,
             prepared=self.prepared,
+            held_out=self.held_out,
         )
 
     def _prepare(self) -> None:
@@ -164,7 +166,7 @@ class _Training:
         self.batches = training_batches(batcher, self.prepared, config)
         sample = [batcher(fixed) for _ in range(config.baseline_batches)]
         self.baselines = start_heads(self.model, sample)
-        self.held_out = HeldOut(held_out, len(self.pooler.table.lengths), self.baselines)
+        self.held_out = HeldOut(held_out, self.pooler.table, self.baselines)
         self.adaptation = Adaptation(self.prepared, config, self.baselines)
         start_class_names(self.model, config, self.adaptation.kept)
         self.balance = balance_with_limits(config, tasks, self.baselines, evidence(tasks, sample))
@@ -255,10 +257,3 @@ class _Training:
         validation = self.record.add(phase, step, losses, self.balance.weights())
         self.stops.update(validation, self.model.own)
         self.best.offer(validation, self.model)
-
-    def _calibrate(self) -> None:
-        """Calibrate heads on the held-out rows."""
-        found = self.held_out.calibrations(self.model, self.pooler)
-        calibrate(self.model, found)
-        for name, own in found.items():
-            log.info("encoder_calibrated", task=name, factor=round(own.factor, 3), offset=round(own.offset, 3))

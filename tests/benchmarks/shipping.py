@@ -142,7 +142,7 @@ def ship(name: str, config: ShipConfig, result: TrainResult, data: TrainingData,
     """Export one way; None where the product would refuse it."""
     texts = texts_by_kind(replace(data, test=None))
     golden = [text for own in texts.values() for text in own[:GOLDEN]]
-    small, _ = shrink(result.model, texts, result.config.backbone, config)
+    small, _ = shrink(result.model, texts, result.config.backbone, config, held_out=result.held_out)
     folder = scratch / name.replace(" ", "-")
     export(small, result.config.backbone, folder, golden=golden)
     try:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,15 +8,20 @@ import pytest
 import torch
 
 from retrieval.encoder.backbone import BackboneError
-from retrieval.encoder.config import BackboneConfig, Kind
+from retrieval.encoder.calibrate import HeldOutScores
+from retrieval.encoder.config import BackboneConfig, EncoderConfig, Kind
+from retrieval.encoder.data import TrainingData
 from retrieval.encoder.export import export
 from retrieval.encoder.model import MultiTaskEncoder
+from retrieval.encoder.packed import TextPooler
 from retrieval.encoder.runtime import TextEncoder
 from retrieval.encoder.ship.config import DistilConfig, ShipConfig
 from retrieval.encoder.ship.layout import RuntimeChoice
 from retrieval.encoder.ship.shrink import shrink
 from retrieval.encoder.ship.write import write_runtime
+from retrieval.encoder.step import batch_features
 from retrieval.encoder.tokens import tokenize
+from retrieval.encoder.train import train
 
 
 def test_nothing_asked_nothing_done(model: MultiTaskEncoder, backbone_config: BackboneConfig, texts: list[str]) -> None:
@@ -79,3 +85,36 @@ def test_a_smaller_encoder_still_tags(
 def test_too_many_layers(model: MultiTaskEncoder, backbone_config: BackboneConfig) -> None:
     with pytest.raises(BackboneError, match="keep_layers: expected 1 to 3 layers"):
         shrink(model, {"item": []}, backbone_config, ShipConfig(keep_layers=5))
+
+
+def test_heads_of_a_smaller_encoder_are_calibrated(
+    full_world: TrainingData, small_config: EncoderConfig, tmp_path: Path
+) -> None:
+    """Heads that were calibrated for three layers are far too sure of what two, hardly taught, let them read."""
+    tasks = tuple(task for task in full_world.tasks if task.name in {"topic", "urgent"})
+    data = TrainingData(
+        tasks=tasks,
+        texts=replace(full_world.texts, answers={}),
+        validation_texts=replace(full_world.validation_texts, answers={}),
+    )
+    result = train(data, small_config.model_copy(update={"steps": 20}), out=tmp_path, progress=False)
+    backbone, config = (
+        small_config.backbone,
+        ShipConfig(keep_layers=2, trim_vocabulary=True, distil=DistilConfig(steps=20, batch=16)),
+    )
+    given: dict[Kind, list[str]] = {"text": [*data.texts.texts, *data.validation_texts.texts]}
+    factors = []
+    for held_out in (None, result.held_out):
+        small, _ = shrink(result.model, given, backbone, config, held_out=held_out, progress=False)
+        # Trimming has renumbered the tokens.
+        table, _ = tokenize(small.backbone.tokenizer, given, backbone)
+        pooler = TextPooler(small.backbone, table, train_layers=None, cache_mb=0)
+        scores = HeldOutScores(small.tasks)
+        with torch.no_grad():
+            for batch in result.held_out.batches:
+                scores.look(small, batch, batch_features(small, batch, pooler))
+        factors.append(scores.calibrations()["topic"].factor)
+    as_trained, calibrated = factors
+    assert as_trained < 0.2
+    # The prior's centre has moved with the scale, so a second fit wants a little less.
+    assert calibrated == pytest.approx(1, abs=0.25)
