@@ -175,9 +175,9 @@ class Answerer:
             MissingPartError: the release ranks nothing.
             FilterError: the filter is none, or doesn't fit the items.
             ObjectiveError: no such objective.
-            RequestTooWideError: more candidates or exclusions than `max_batch`.
+            RequestTooWideError: more candidates, or a longer list of items, than `max_batch`.
         """
-        self._check(max(request.candidates, len(request.exclude)))
+        self._check(max(request.candidates, request.widest))
         ranker = ranker_of(loaded)
         user, degraded = self._read(request.user_id)
         with self._timed("candidates"):
@@ -232,7 +232,7 @@ class Answerer:
         except UnavailableError as error:
             log.warning("retrieval_unavailable", error=str(error))
             degraded.append("retrieval_unavailable")
-            return trending(request, retriever)
+            return trending(request, user, retriever)
 
     def _ranked(
         self, ranker: Ranker, release_id: str, request: RankRequest | RecommendRequest, asked: _Asked

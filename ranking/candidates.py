@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
 from features.schema import Int32, UserFeatures
@@ -50,7 +51,7 @@ class LocalCandidates:
     def find(self, request: RecommendRequest, user: UserFeatures, retriever: Retriever) -> Found:
         """Ask the retriever; see `CandidateSource`."""
         found = retriever.candidates(
-            user, request.candidates, filter=request.filter, exclude=request.exclude, sources=request.sources
+            user, request.candidates, limits=request, sources=request.sources, now=datetime.now(UTC)
         )
         merged = found.candidates
         names = [source_names(bits) for bits in merged.sources.tolist()]
@@ -73,7 +74,9 @@ class RemoteCandidates:
             user_id=user.user_id,
             k=request.candidates,
             filter=request.filter,
+            allow=request.allow,
             exclude=request.exclude,
+            exclude_bought=request.exclude_bought,
             sources=request.sources,
         )
         positions = retriever.snapshot.positions([candidate.item_id for candidate in answer.candidates])
@@ -82,10 +85,8 @@ class RemoteCandidates:
         return Found(items=positions[held], sources=names, degraded=answer.degraded)
 
 
-def trending(request: RecommendRequest, retriever: Retriever) -> Found:
+def trending(request: RecommendRequest, user: UserFeatures, retriever: Retriever) -> Found:
     """Return what trends: the fallback when the candidate source can't be reached."""
-    found = retriever.candidates(
-        None, request.candidates, filter=request.filter, exclude=request.exclude, sources=["trending"]
-    )
+    found = retriever.candidates(user, request.candidates, limits=request, sources=["trending"], now=datetime.now(UTC))
     names: list[Sequence[SourceName]] = [["trending"]] * len(found.candidates)
     return Found(items=found.candidates.items, sources=names, degraded=())

@@ -10,7 +10,7 @@ They know retrieval's calls as well: `polyrank serve` answers both. Errors and t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Final, Unpack
 from urllib.parse import quote
 
 from features.event_log import Event
@@ -28,7 +28,7 @@ from ranking.contract import (
 )
 from ranking.reply.contract import FeedbackRequest, FeedbackResponse, ReplyRequest, ReplyResponse
 from ranking.rerank import RerankConfig
-from retrieval.client import AsyncRetrievalClient, RetrievalClient
+from retrieval.client import AskedLimits, AsyncRetrievalClient, RetrievalClient
 from retrieval.contract import SourceName
 
 _RANK: Final = "/v1/rank"
@@ -38,6 +38,18 @@ _EVENTS: Final = "/v1/events"
 _RELEASES: Final = "/v1/releases"
 _REPLY: Final = "/v1/reply"
 _FEEDBACK: Final = "/v1/feedback"
+
+
+class AskedRecommendation(AskedLimits, total=False):
+    """Fields of `RecommendRequest` beside the user's id, and the `request_id` of its context."""
+
+    k: int
+    candidates: int
+    sources: Sequence[SourceName] | None
+    objective: str | None
+    rules: RerankConfig | None
+    explain: bool
+    request_id: str | None
 
 
 class RankingClient(RetrievalClient):
@@ -64,25 +76,9 @@ class RankingClient(RetrievalClient):
             _RANK, RankResponse, _rank(user_id, item_ids, k, objective, rules, explain=explain, request_id=request_id)
         )
 
-    def recommend(  # noqa: PLR0913 - one argument per field of the contract
-        self,
-        user_id: str,
-        *,
-        k: int = 20,
-        candidates: int = 500,
-        filter: str | None = None,  # noqa: A002 - the contract's name
-        sources: Sequence[SourceName] | None = None,
-        exclude: Sequence[str] = (),
-        objective: str | None = None,
-        rules: RerankConfig | None = None,
-        explain: bool = False,
-        request_id: str | None = None,
-    ) -> RankResponse:
+    def recommend(self, user_id: str, **request: Unpack[AskedRecommendation]) -> RankResponse:
         """Find and order candidates; see `RecommendRequest`; raises as `rank` does."""
-        request = _recommend(
-            user_id, k, candidates, filter, sources, exclude, objective, rules, explain=explain, request_id=request_id
-        )
-        return self._post(_RECOMMEND, RankResponse, request)
+        return self._post(_RECOMMEND, RankResponse, _recommend(user_id, request))
 
     def predict(
         self,
@@ -144,25 +140,9 @@ class AsyncRankingClient(AsyncRetrievalClient):
             _RANK, RankResponse, _rank(user_id, item_ids, k, objective, rules, explain=explain, request_id=request_id)
         )
 
-    async def recommend(  # noqa: PLR0913 - one argument per field of the contract
-        self,
-        user_id: str,
-        *,
-        k: int = 20,
-        candidates: int = 500,
-        filter: str | None = None,  # noqa: A002 - the contract's name
-        sources: Sequence[SourceName] | None = None,
-        exclude: Sequence[str] = (),
-        objective: str | None = None,
-        rules: RerankConfig | None = None,
-        explain: bool = False,
-        request_id: str | None = None,
-    ) -> RankResponse:
+    async def recommend(self, user_id: str, **request: Unpack[AskedRecommendation]) -> RankResponse:
         """Find and order candidates; raises as `RankingClient.rank` does."""
-        request = _recommend(
-            user_id, k, candidates, filter, sources, exclude, objective, rules, explain=explain, request_id=request_id
-        )
-        return await self._post(_RECOMMEND, RankResponse, request)
+        return await self._post(_RECOMMEND, RankResponse, _recommend(user_id, request))
 
     async def predict(
         self,
@@ -229,31 +209,9 @@ def _rank(
     return checked(RankRequest, values)
 
 
-def _recommend(  # noqa: PLR0913 - one argument per field of the contract
-    user_id: str,
-    k: int,
-    candidates: int,
-    filter_: str | None,
-    sources: Sequence[SourceName] | None,
-    exclude: Sequence[str],
-    objective: str | None,
-    rules: RerankConfig | None,
-    *,
-    explain: bool,
-    request_id: str | None,
-) -> RecommendRequest:
-    values = {
-        "user_id": user_id,
-        "k": k,
-        "candidates": candidates,
-        "filter": filter_,
-        "sources": sources,
-        "exclude": exclude,
-        "objective": objective,
-        "rules": rules,
-        "explain": explain,
-        "context": {"request_id": request_id},
-    }
+def _recommend(user_id: str, asked: AskedRecommendation) -> RecommendRequest:
+    values: dict[str, object] = {"user_id": user_id, **asked}
+    values["context"] = {"request_id": values.pop("request_id", None)}
     return checked(RecommendRequest, values)
 
 

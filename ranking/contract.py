@@ -8,7 +8,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validato
 
 from features.event_log import Event
 from ranking.rerank import RerankConfig
-from retrieval.contract import MAX_EXCLUDED, MAX_TEXT, Degraded, SourceName
+from retrieval.contract import MAX_TEXT, Degraded, Limits, SourceName
 
 # Why an answer is less than it could be: retrieval's reasons and ranking's own; each is counted, none is an error.
 RankDegraded = (
@@ -74,25 +74,22 @@ class RankRequest(_Contract):
     context: Context = Context()
 
 
-class RecommendRequest(_Contract):
+class RecommendRequest(Limits):
     """`POST /v1/recommend`: candidates and their order in one call.
 
     Attributes:
         user_id: for whom.
         k: how many to return.
         candidates: how many to rank.
-        filter: over item attributes, as in `/v1/candidates`.
+        filter, allow, exclude, exclude_bought: as in `/v1/candidates`.
         sources: which sources may name candidates.
-        exclude: item ids that may not appear.
         objective, rules, explain, context: as in `RankRequest`.
     """
 
     user_id: Id
     k: int = Field(20, ge=1, le=1_000)
     candidates: int = Field(500, ge=1, le=MAX_ITEMS)
-    filter: str | None = None
     sources: list[SourceName] | None = Field(None, min_length=1)
-    exclude: list[str] = Field(default_factory=list, max_length=MAX_EXCLUDED)
     objective: str | None = None
     rules: RerankConfig | None = None
     explain: bool = False

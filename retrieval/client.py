@@ -9,7 +9,7 @@ Errors and timeouts are those of `infra.client`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, TypedDict, Unpack
 from urllib.parse import quote
 
 from infra.client import KEY_HEADER, TIMEOUT_S, AsyncServiceClient, BadAnswerError, ServiceClient, checked
@@ -20,28 +20,36 @@ __all__ = ["KEY_HEADER", "TIMEOUT_S", "AsyncRetrievalClient", "BadAnswerError", 
 _CANDIDATES: Final = "/v1/candidates"
 
 
+class AskedLimits(TypedDict, total=False):
+    """Fields of `Limits`."""
+
+    filter: str | None
+    allow: Sequence[str] | None
+    exclude: Sequence[str]
+    exclude_bought: bool
+
+
+class AskedCandidates(AskedLimits, total=False):
+    """Fields of `CandidatesRequest`."""
+
+    user_id: str | None
+    text: str | None
+    item_id: str | None
+    k: int
+    sources: Sequence[SourceName] | None
+
+
 class RetrievalClient(ServiceClient):
     """Blocking client; arguments as `ServiceClient`."""
 
-    def candidates(
-        self,
-        *,
-        user_id: str | None = None,
-        text: str | None = None,
-        item_id: str | None = None,
-        k: int = 100,
-        filter: str | None = None,  # noqa: A002 - the contract's name
-        sources: Sequence[SourceName] | None = None,
-        exclude: Sequence[str] = (),
-    ) -> CandidatesResponse:
+    def candidates(self, **request: Unpack[AskedCandidates]) -> CandidatesResponse:
         """Ask for candidates; see `CandidatesRequest`.
 
         Raises:
             UnavailableError: no answer in time, no connection, or a 503.
             PolyrankError: the subclass of the answer's status.
         """
-        request = _request(user_id, text, item_id, k, filter, sources, exclude)
-        return self._post(_CANDIDATES, CandidatesResponse, request)
+        return self._post(_CANDIDATES, CandidatesResponse, checked(CandidatesRequest, request))
 
     def similar(self, item_id: str, *, k: int = 100) -> CandidatesResponse:
         """Ask for items like `item_id`; raises as `candidates` does."""
@@ -51,20 +59,9 @@ class RetrievalClient(ServiceClient):
 class AsyncRetrievalClient(AsyncServiceClient):
     """Asyncio client; arguments as `ServiceClient`."""
 
-    async def candidates(
-        self,
-        *,
-        user_id: str | None = None,
-        text: str | None = None,
-        item_id: str | None = None,
-        k: int = 100,
-        filter: str | None = None,  # noqa: A002 - the contract's name
-        sources: Sequence[SourceName] | None = None,
-        exclude: Sequence[str] = (),
-    ) -> CandidatesResponse:
+    async def candidates(self, **request: Unpack[AskedCandidates]) -> CandidatesResponse:
         """Ask for candidates; raises as `RetrievalClient.candidates` does."""
-        request = _request(user_id, text, item_id, k, filter, sources, exclude)
-        return await self._post(_CANDIDATES, CandidatesResponse, request)
+        return await self._post(_CANDIDATES, CandidatesResponse, checked(CandidatesRequest, request))
 
     async def similar(self, item_id: str, *, k: int = 100) -> CandidatesResponse:
         """Ask for items like `item_id`; raises as `RetrievalClient.candidates` does."""
@@ -73,26 +70,3 @@ class AsyncRetrievalClient(AsyncServiceClient):
 
 def _similar(item_id: str) -> str:
     return f"/v1/similar/{quote(item_id, safe='')}"
-
-
-def _request(
-    user_id: str | None,
-    text: str | None,
-    item_id: str | None,
-    k: int,
-    filter_: str | None,
-    sources: Sequence[SourceName] | None,
-    exclude: Sequence[str],
-) -> CandidatesRequest:
-    return checked(
-        CandidatesRequest,
-        {
-            "user_id": user_id,
-            "text": text,
-            "item_id": item_id,
-            "k": k,
-            "filter": filter_,
-            "sources": sources,
-            "exclude": exclude,
-        },
-    )

@@ -18,11 +18,34 @@ Degraded = Literal[
 ]
 
 MAX_CANDIDATES: Final = 10_000
-MAX_EXCLUDED: Final = 10_000
+MAX_LISTED: Final = 10_000
 MAX_TEXT: Final = 10_000
 
 
-class CandidatesRequest(BaseModel):
+class Limits(BaseModel):
+    """Which items an answer may name, besides being eligible and available now.
+
+    Attributes:
+        filter: over item attributes, such as `department == "GROCERY" and mean_price < 5` (see `features.filters`).
+        allow: item ids, none but which may appear; unknown ones are ignored.
+        exclude: item ids that may not appear; unknown ones are ignored.
+        exclude_bought: leave out what the user has bought, as far as the user's features tell.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    filter: str | None = None
+    allow: list[str] | None = Field(None, min_length=1, max_length=MAX_LISTED)
+    exclude: list[str] = Field(default_factory=list, max_length=MAX_LISTED)
+    exclude_bought: bool = False
+
+    @property
+    def widest(self) -> int:
+        """Length of the longer list."""
+        return max(len(self.allow or ()), len(self.exclude))
+
+
+class CandidatesRequest(Limits):
     """`POST /v1/candidates`: a user, a text, an item, or a user with a text in place of the user's own vector.
 
     Attributes:
@@ -30,20 +53,15 @@ class CandidatesRequest(BaseModel):
         text: what they are looking for.
         item_id: what they should resemble; neither user_id nor text may stand beside it.
         k: how many.
-        filter: over item attributes, such as `department == "GROCERY" and mean_price < 5` (see `features.filters`).
         sources: which sources may name candidates; by default all that apply.
-        exclude: item ids that may not appear; unknown ones are ignored.
+        filter, allow, exclude, exclude_bought: as in `Limits`.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     user_id: str | None = Field(None, min_length=1, max_length=512)
     text: str | None = Field(None, min_length=1, max_length=MAX_TEXT)
     item_id: str | None = Field(None, min_length=1, max_length=512)
     k: int = Field(100, ge=1, le=MAX_CANDIDATES)
-    filter: str | None = None
     sources: list[SourceName] | None = Field(None, min_length=1)
-    exclude: list[str] = Field(default_factory=list, max_length=MAX_EXCLUDED)
 
     @model_validator(mode="after")
     def _one_query(self) -> Self:
@@ -51,6 +69,8 @@ class CandidatesRequest(BaseModel):
             raise ValueError("expected one of user_id, text and item_id, found none")
         if self.item_id is not None and (self.user_id is not None or self.text is not None):
             raise ValueError("expected item_id alone, found it beside user_id or text")
+        if self.exclude_bought and self.user_id is None:
+            raise ValueError("exclude_bought: expected a user_id, whose purchases are left out, found none")
         return self
 
 

@@ -8,27 +8,28 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
 from features.schema import HISTORY_STATS, ITEM_STATS, Float32, Int32, UserFeatures
 from infra.errors import InvalidInputError, UnavailableError, unknown_name
 from retrieval import layout, sources
 from retrieval.collaborative import Collaborative
-from retrieval.contract import Degraded, SourceName
+from retrieval.contract import Degraded, Limits, SourceName
 from retrieval.encoder.head_runtime import Heads
-from retrieval.filters import ItemFilters
 from retrieval.index import IndexConfig, VectorIndex
 from retrieval.lazy_encoder import LazyEncoder, TextEncoderLike
 from retrieval.parts import Part
+from retrieval.scope import Scope, Scopes
 from retrieval.snapshot import ItemSnapshot
 from retrieval.sources import SOURCES, Candidates, Ranking, SourceQuota
 
-Mask = npt.NDArray[np.bool_]
+# What every request has that says nothing of it.
+NO_LIMITS: Final = Limits()
 
 
 class ReleasePartError(InvalidInputError):
@@ -114,7 +115,7 @@ class Retriever:
                 f"found {wrong or {'user vectors': len(self.user_vectors)}}"
             )
         self._users = {user_id: position for position, user_id in enumerate(self.user_ids)}
-        self._filters = ItemFilters(self.snapshot)
+        self._scopes = Scopes(self.snapshot)
         self._members = self.snapshot.eligible_positions
         self.sources: tuple[SourceName, ...] = ("semantic",)
         if self.collaborative is not None:
@@ -188,34 +189,34 @@ class Retriever:
         user: UserFeatures | None,
         k: int,
         *,
-        filter: str | None = None,  # noqa: A002 - the contract's name
-        exclude: Sequence[str] = (),
+        limits: Limits = NO_LIMITS,
         sources: Sequence[SourceName] | None = None,
         text: str | None = None,
         item_id: str | None = None,
+        now: datetime | None = None,
     ) -> CandidateSet:
         """Return at most `k` distinct candidates, best first.
 
         Args:
             user: the user's features; None for a query by text or item alone.
             k: how many.
-            filter: over item attributes, see `features.filters`.
-            exclude: item ids that may not appear; unknown ones are ignored.
+            limits: which items may be named.
             sources: which of the release's `sources` may name candidates; by default all that apply to the query.
             text: replaces the user's vector in the semantic source.
             item_id: asks for items like this one, itself left out.
+            now: aware time at which the items must be available; None takes that of the release's statistics.
 
         Raises:
             FilterError: the filter is none, or doesn't fit the items.
             UnknownItemError: the release does not hold `item_id`.
         """
         item = None if item_id is None else self.position(item_id)
-        allowed = self._allowed(filter, exclude, item)
+        scope = self._scopes.of(limits, now=now, excluded=self._unwanted(limits, user, item))
         query, degraded = self._query(user, text, item)
         names = sources or self._applicable(user, item)
-        merged = self._merge(query, allowed, names, k)
-        if not len(merged) and "trending" in self.sources and "trending" not in names and allowed.any():
-            merged = self._merge(query, allowed, ["trending"], k)
+        merged = self._merge(query, scope, names, k)
+        if not len(merged) and "trending" in self.sources and "trending" not in names and scope.allowed.any():
+            merged = self._merge(query, scope, ["trending"], k)
             if "encoder_unavailable" not in degraded:
                 degraded.append("sources_empty")
         return CandidateSet(candidates=merged, degraded=tuple(degraded))
@@ -224,49 +225,44 @@ class Retriever:
         """Return at most `k` items like `item_id`; raises `UnknownItemError`."""
         return self.candidates(None, k, item_id=item_id)
 
-    def nearest(
-        self,
-        vector: Float32,
-        k: int,
-        *,
-        filter: str | None = None,  # noqa: A002 - the contract's name
-    ) -> Ranking:
-        """Return at most `k` eligible items by their cosine with `vector` (float32 `[dim]`, length 1), best first.
+    def nearest(self, vector: Float32, k: int, limits: Limits = NO_LIMITS, *, now: datetime | None = None) -> Ranking:
+        """Return at most `k` items by their cosine with `vector` (float32 `[dim]`, length 1), best first.
+
+        Limits and time as in `candidates`.
 
         Raises:
             FilterError: the filter is none, or doesn't fit the items.
         """
-        return sources.semantic(self.index, vector, k, self._allowed(filter, (), None))
+        return sources.semantic(self.index, vector, k, self._scopes.of(limits, now=now))
 
-    def _merge(self, query: _Query, allowed: Mask, names: Sequence[SourceName], k: int) -> Candidates:
+    def _merge(self, query: _Query, scope: Scope, names: Sequence[SourceName], k: int) -> Candidates:
         """Ask the sources `names` and merge what they name."""
         quota = self.config.quota
         counts = quota.counts(k, names)
         rankings: dict[SourceName, Ranking] = {}
         if "repeat" in names:
-            rankings["repeat"] = sources.repeat(*query.history, max(k, counts["repeat"]), allowed)
+            rankings["repeat"] = sources.repeat(*query.history, max(k, counts["repeat"]), scope.allowed)
             # The others needn't spend their places on what the repeat list names already.
-            allowed = allowed.copy()
-            allowed[rankings["repeat"].items[: counts["repeat"]]] = False
+            scope = scope.without(rankings["repeat"].items[: counts["repeat"]])
         if "semantic" in names and query.vector is not None:
-            rankings["semantic"] = sources.semantic(self.index, query.vector, counts["semantic"], allowed)
+            rankings["semantic"] = sources.semantic(self.index, query.vector, counts["semantic"], scope)
         if "collaborative" in names:
-            rankings["collaborative"] = self._collaborative(query, allowed, max(k, counts["collaborative"]))
+            rankings["collaborative"] = self._collaborative(query, scope, max(k, counts["collaborative"]))
         if "trending" in names:
-            rankings["trending"] = sources.trending(self._trending, max(k, counts["trending"]), allowed)
+            rankings["trending"] = sources.trending(self._trending, max(k, counts["trending"]), scope.allowed)
         merged = sources.merge(rankings, counts, quota.weights(), k)
         named = rankings.get("semantic")
         if len(merged) < k and named is not None and len(named.items) == counts["semantic"]:
             # A search costs more the more it is asked for, so this source alone is asked for no more than its quota,
             # until the others turn out to have less than theirs.
             assert query.vector is not None
-            rankings["semantic"] = sources.semantic(self.index, query.vector, k, allowed)
+            rankings["semantic"] = sources.semantic(self.index, query.vector, k, scope)
             merged = sources.merge(rankings, counts, quota.weights(), k)
         return merged
 
-    def _collaborative(self, query: _Query, allowed: Mask, n: int) -> Ranking:
+    def _collaborative(self, query: _Query, scope: Scope, n: int) -> Ranking:
         assert self.collaborative is not None, "a release without it has no such source"
-        open_ = allowed[self._members]
+        open_ = scope.allowed[self._members]
         als = None if query.factor is None else self._member_factors @ query.factor
         knn = None
         if len(query.history[0]):
@@ -312,18 +308,11 @@ class Retriever:
             factor = self.collaborative.fold_in(*history)
         return vector, factor if factor.any() else None, history
 
-    def _allowed(self, text: str | None, exclude: Sequence[str], item: int | None) -> Mask:
-        """Return bool `[n_items]`: eligible, passing the filter, not excluded."""
-        allowed = self.snapshot.eligible
-        if text is not None:
-            allowed = allowed & self._filters.mask(text)
-        if exclude or item is not None:
-            allowed = allowed.copy()
-            unwanted = self.snapshot.positions(exclude)
-            allowed[unwanted[unwanted >= 0]] = False
-            if item is not None:
-                allowed[item] = False
-        return allowed
+    def _unwanted(self, limits: Limits, user: UserFeatures | None, item: int | None) -> Sequence[int] | Int32:
+        """Return positions of what the query itself rules out: the item asked about, what the user has bought."""
+        if item is not None:
+            return [item]
+        return self.history(user)[0] if limits.exclude_bought and user is not None else ()
 
     def _applicable(self, user: UserFeatures | None, item: int | None) -> Sequence[SourceName]:
         """Return the sources that a query is asked of by default."""

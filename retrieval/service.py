@@ -55,13 +55,13 @@ def candidates(
 
     Raises:
         MissingPartError: a user, or a source that reads events, of a release without them.
-        RequestTooWideError: k or the list of exclusions is above `settings.max_batch`.
+        RequestTooWideError: k or a list of items is above `settings.max_batch`.
         FilterError: the filter is none, or doesn't fit the items.
         UnknownItemError: the release does not hold `item_id`.
     """
-    widest = max(request.k, len(request.exclude))
+    widest = max(request.k, request.widest)
     if widest > settings.max_batch:
-        raise RequestTooWideError(f"expected k and exclude of at most {settings.max_batch}, found {widest}")
+        raise RequestTooWideError(f"expected k, allow and exclude of at most {settings.max_batch}, found {widest}")
     _check_parts(loaded, request)
     degraded: list[Degraded] = []
     user = None
@@ -71,7 +71,7 @@ def candidates(
         with metrics.timed("user_features"):
             user = read_user(features, request.user_id, degraded)
     with metrics.timed("candidates"):
-        found, fallbacks = answer(loaded.value, request, user)
+        found, fallbacks = answer(loaded.value, request, user, now=datetime.now(UTC))
     degraded += fallbacks
     metrics.count_degraded(degraded)
     return CandidatesResponse.model_construct(release=loaded.release_id, candidates=found, degraded=degraded)

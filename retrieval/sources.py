@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from features.schema import Float32, Int32
 from retrieval.contract import SourceName
 from retrieval.index import VectorIndex
+from retrieval.scope import Scope
 
 Mask = npt.NDArray[np.bool_]
 
@@ -48,6 +49,10 @@ _NAMES: Final[tuple[tuple[SourceName, ...], ...]] = tuple(
 # Cormack, Clarke and Buettcher 2009.
 _FUSION: Final = 60
 
+
+# To find one excluded item and drop it costs what a mask over some 500 items does: of 200,000 (k = 150) 100 excluded ones
+# took 4.6 ms this way and 6.6 by a mask in a flat index, .17 and .40 in an inverted file; 1,000 took 7.0 and .82.
+_MASKED_ITEMS: Final = 500
 
 # Quotas are for this many candidates; they sum to more because sources overlap.
 PER: Final = 500
@@ -133,9 +138,13 @@ class Candidates:
         return len(self.items)
 
 
-def semantic(index: VectorIndex, vector: Float32, n: int, allowed: Mask | None) -> Ranking:
-    """Return the items nearest to `vector` (float32 `[dim]`, length 1); `allowed` None allows all the index holds."""
-    items, scores = index.search(vector[None], n, allowed)
+def semantic(index: VectorIndex, vector: Float32, n: int, scope: Scope) -> Ranking:
+    """Return the items of the scope nearest to `vector` (float32 `[dim]`, length 1)."""
+    if scope.whole and len(scope.excluded) * _MASKED_ITEMS <= len(scope.open):
+        items, scores = index.search(vector[None], n + len(scope.excluded))
+        kept = ~np.isin(items[0], scope.excluded)
+        return Ranking(items=items[0][kept][:n], scores=scores[0][kept][:n])
+    items, scores = index.search(vector[None], n, scope.allowed)
     return Ranking(items=items[0], scores=scores[0])
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Final, Self
 
@@ -103,17 +104,20 @@ class Warmup(BaseModel):
 
 
 def answer(
-    retriever: Retriever, request: CandidatesRequest, user: UserFeatures | None
+    retriever: Retriever, request: CandidatesRequest, user: UserFeatures | None, *, now: datetime | None = None
 ) -> tuple[list[Candidate], list[Degraded]]:
-    """Answer a contract's request: the one path of the service, the recording and the replay."""
+    """Answer a contract's request: the one path of the service, the recording and the replay.
+
+    The latter two, which must agree at any time, ask as of the release's own.
+    """
     found = retriever.candidates(
         user,
         request.k,
-        filter=request.filter,
-        exclude=request.exclude,
+        limits=request,
         sources=request.sources,
         text=request.text,
         item_id=request.item_id,
+        now=now,
     )
     ids, merged = retriever.snapshot.item_ids, found.candidates
     # One validated list: pydantic's core builds 500 in 0.8 ms, constructing them one by one takes 1.8 ms.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from ranking.contract import ClassPrediction, TagsPrediction, TaskAnswer
@@ -10,6 +11,8 @@ from ranking.predictions import of_read_texts
 from ranking.reply.config import Replies
 from ranking.reply.contract import ReplySource
 from ranking.reply.decision import Evidence
+from retrieval.contract import Limits
+from retrieval.engine import NO_LIMITS
 from retrieval.snapshot import TITLE
 
 if TYPE_CHECKING:
@@ -45,14 +48,18 @@ def passages(
     retriever: Retriever,
     vector: Float32,
     replies: Replies,
-    filter: str | None = None,  # noqa: A002 - the contract's name
+    limits: Limits = NO_LIMITS,
+    *,
+    now: datetime | None = None,
 ) -> list[ReplySource]:
     """Return the items nearest to a text's vector (float32 `[dim]`), best first; one without a text to send is none.
+
+    Limits and time as in `Retriever.candidates`.
 
     Raises:
         FilterError: the filter is none, or doesn't fit the items.
     """
-    near = retriever.nearest(vector, replies.passages, filter=filter)
+    near = retriever.nearest(vector, replies.passages, limits, now=now)
     texts = _texts(retriever, replies.passage, near.items.tolist())
     return [
         ReplySource(

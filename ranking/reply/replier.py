@@ -25,6 +25,7 @@ from ranking.reply.contract import (
 from ranking.reply.decision import Decision, Evidence, decide
 from ranking.reply.evidence import passages, read_evidence
 from ranking.reply.phrasing import Phraser, UnfaithfulPhrasingError
+from retrieval.contract import Limits
 from retrieval.parts import MissingPartError
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class Replier:
         """
         replies = _replies_of(loaded)
         degraded: list[ReplyDegraded] = []
-        found = self._evidence(loaded, replies, request, degraded)
+        found = self._evidence(loaded, replies, request, degraded, now)
         decision = decide(replies, found)
         text, phrased = self._phrase(request, found, decision, degraded)
         answer = ReplyResponse(
@@ -106,8 +107,9 @@ class Replier:
         return FeedbackResponse(request_id=request.request_id)
 
     def _evidence(
-        self, loaded: Loaded[LoadedRelease], replies: Replies, request: ReplyRequest, degraded: list[ReplyDegraded]
-    ) -> Evidence:
+        self, loaded: Loaded[LoadedRelease], replies: Replies, request: ReplyRequest, degraded: list[ReplyDegraded],
+        now: datetime,
+    ) -> Evidence:  # fmt: skip
         """Return what one pass of the encoder tells of the text, and the passages near it."""
         predictor = loaded.value.predictor
         heads = predictor.heads
@@ -123,7 +125,10 @@ class Replier:
         near: Sequence[ReplySource] = ()
         if replies.answers is not None:
             with self.metrics.timed("passages"):
-                near = passages(retriever_of(loaded).value, read.vectors[0], replies, request.filter)
+                near = passages(
+                    retriever_of(loaded).value, read.vectors[0], replies, Limits(filter=request.filter),
+                    now=now,
+                )  # fmt: skip
         return replace(found, passages=near, slots={**found.slots, **request.slots})
 
     def _phrase(

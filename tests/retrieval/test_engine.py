@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 import shutil
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,6 +18,7 @@ from hypothesis import strategies as st
 from features.filters.errors import FilterError
 from features.schema import UserFeatures
 from retrieval import layout
+from retrieval.contract import Limits
 from retrieval.engine import ReleasePartError, RetrievalConfig, Retriever
 from retrieval.lazy_encoder import EncoderUnavailableError
 from retrieval.snapshot import UnknownItemError
@@ -77,7 +80,7 @@ def test_every_constraint_holds_before_the_cut(
     snapshot = retriever.snapshot
     exclude = [f"item-{i}" for i in excluded]
     text = f'department == "{department}"{brand}'
-    found = retriever.candidates(features(user), k, filter=text, exclude=exclude, sources=sources)
+    found = retriever.candidates(features(user), k, limits=Limits(filter=text, exclude=exclude), sources=sources)
     allowed = snapshot.eligible & (snapshot.attributes["department"] == department).to_numpy()
     if brand:
         column = snapshot.attributes["brand"]
@@ -93,6 +96,52 @@ def test_every_constraint_holds_before_the_cut(
         assert len(items)
 
 
+def test_what_the_user_has_bought_can_be_left_out(retriever: Retriever, features: Features) -> None:
+    user = features(3)
+    found = retriever.candidates(user, 500, limits=Limits(exclude_bought=True)).candidates
+    own = set(user.items.tolist())
+    eligible = set(retriever.snapshot.eligible_positions.tolist())
+    assert own & eligible
+    assert set(found.items.tolist()) == eligible - own
+    assert not (found.sources & Source.REPEAT).any()
+
+
+def test_only_listed_items_may_be_allowed(retriever: Retriever, features: Features) -> None:
+    allow = [f"item-{i}" for i in range(0, 300, 7)]
+    found = retriever.candidates(features(3), 500, limits=Limits(allow=[*allow, "none such"])).candidates
+    expected = [i for i in range(0, 300, 7) if retriever.snapshot.eligible[i]]
+    assert sorted(found.items.tolist()) == expected
+
+
+def test_items_come_and_go_by_the_clock(retriever: Retriever, features: Features) -> None:
+    """Items of department 2 begin a day after the release's time, those of department 3 end then."""
+    snapshot = retriever.snapshot
+    day = snapshot.as_of + timedelta(days=1)
+    group = snapshot.category_codes
+    starts = pl.Series([day if code == 2 else None for code in group])
+    ends = pl.Series([day if code == 3 else None for code in group])
+    attributes = snapshot.attributes.with_columns(starts.alias("available_from"), ends.alias("available_to"))
+    timed = dataclasses.replace(retriever, snapshot=dataclasses.replace(snapshot, attributes=attributes))
+    for now, hidden in ((None, 2), (day - timedelta(microseconds=1), 2), (day, 3)):
+        found = timed.candidates(features(3), 500, now=now).candidates.items
+        near = timed.nearest(retriever.item_vectors[0], 500, now=now).items
+        expected = np.flatnonzero(snapshot.eligible & (group != hidden))
+        np.testing.assert_array_equal(np.sort(found), expected)
+        np.testing.assert_array_equal(np.sort(near), expected)
+
+
+def test_few_exclusions_need_no_mask(retriever: Retriever, monkeypatch: pytest.MonkeyPatch) -> None:
+    vector = retriever.item_vectors[0]
+    nearest = retriever.nearest(vector, 30).items
+    limits = Limits(exclude=[retriever.snapshot.item_ids[item] for item in nearest[::2]])
+    masked = retriever.nearest(vector, 15, limits)
+    monkeypatch.setattr("retrieval.sources._MASKED_ITEMS", 1)
+    dropped = retriever.nearest(vector, 15, limits)
+    np.testing.assert_array_equal(dropped.items, masked.items)
+    np.testing.assert_allclose(dropped.scores, masked.scores, atol=1e-6)
+    np.testing.assert_array_equal(dropped.items, nearest[1::2])
+
+
 def test_a_source_fills_what_another_lacks(retriever: Retriever, features: Features) -> None:
     """Of 10 places the repeat list's share is 7, which users who bought fewer items under the filter can't fill."""
     text = 'department == "DELI"'
@@ -100,7 +149,9 @@ def test_a_source_fills_what_another_lacks(retriever: Retriever, features: Featu
     assert allowed.sum() > 10
     short = 0
     for user in range(40):
-        found = retriever.candidates(features(user), 10, filter=text, sources=["repeat", "semantic"]).candidates
+        found = retriever.candidates(
+            features(user), 10, limits=Limits(filter=text), sources=["repeat", "semantic"]
+        ).candidates
         assert len(found) == 10
         short += int((found.sources & Source.REPEAT > 0).sum() < 6)
     assert short
@@ -189,13 +240,13 @@ def test_sources_that_have_nothing_fall_back(retriever: Retriever) -> None:
     found = retriever.candidates(UserFeatures.unknown("nobody"), 5, sources=["repeat"])
     assert found.degraded == ("unknown_user", "sources_empty")
     assert len(found.candidates) == 5
-    nothing = retriever.candidates(UserFeatures.unknown("nobody"), 5, filter='department == "?"')
+    nothing = retriever.candidates(UserFeatures.unknown("nobody"), 5, limits=Limits(filter='department == "?"'))
     assert len(nothing.candidates) == 0
 
 
 def test_a_bad_filter_is_the_callers_mistake(retriever: Retriever, features: Features) -> None:
     with pytest.raises(FilterError, match="did you mean 'department'"):
-        retriever.candidates(features(0), 5, filter='departmant == "MEAT"')
+        retriever.candidates(features(0), 5, limits=Limits(filter='departmant == "MEAT"'))
 
 
 def test_ids_and_vectors(retriever: Retriever, world: Any) -> None:

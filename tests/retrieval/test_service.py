@@ -276,11 +276,18 @@ def test_a_strange_answer_is_named() -> None:
         RetrievalClient("http://other", transport=proxy).candidates(user_id="a")
 
 
+def test_limits_that_contradict_the_query_are_refused(client: RetrievalClient) -> None:
+    with pytest.raises(InvalidInputError, match="exclude_bought: expected a user_id"):
+        client.candidates(text="rye bread", exclude_bought=True)
+    with pytest.raises(InvalidInputError, match=r"allow\n.*at least 1 item"):
+        client.candidates(text="rye bread", allow=[])
+
+
 def test_the_contract_is_published(http: TestClient) -> None:
     document = http.get("/openapi.json").json()
     assert {"/v1/candidates", "/v1/similar/{item_id}"} <= set(document["paths"])
     fields = document["components"]["schemas"]["CandidatesRequest"]["properties"]
-    assert set(fields) == {"user_id", "text", "item_id", "k", "filter", "sources", "exclude"}
+    assert set(fields) == {"user_id", "text", "item_id", "k", "filter", "sources", "allow", "exclude", "exclude_bought"}
     answer = document["components"]["schemas"]["CandidatesResponse"]["properties"]
     assert set(answer) == {"release", "candidates", "degraded"}
     assert "NaN" not in json.dumps(document)
