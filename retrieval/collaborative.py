@@ -246,7 +246,12 @@ class Collaborative:
 
     def als_scores(self, user: int | None, items: Int32) -> Float32:
         """Return float32 `[n]` ALS scores of `items` (int32 `[n]`) for the user at position `user`."""
-        return self.als.items[items] @ self.user_vector(user)
+        known = items < self.meta.items
+        if known.all():
+            return self.als.items[items] @ self.user_vector(user)
+        scores = np.zeros(len(items), np.float32)
+        scores[known] = self.als_scores(user, items[known])
+        return scores
 
     def als_all(self, user: int | None) -> Float32:
         """Return float32 `[n_items]` ALS scores of every item."""
@@ -254,7 +259,8 @@ class Collaborative:
 
     def knn_scores(self, history_items: Int32, weights: Float32, items: Int32) -> Float32:
         """Return float32 `[n]` kNN scores of `items` (int32 `[n]`); see `knn_all`."""
-        return self.knn_all(history_items, weights)[items]
+        every = self.knn_all(history_items, weights)
+        return np.where(items < len(every), every[np.minimum(items, len(every) - 1)], np.float32(0))
 
     def knn_all(self, history_items: Int32, weights: Float32) -> Float32:
         """Return float32 `[n_items]`: sum over the history of weight * similarity.

@@ -5,6 +5,7 @@ Everything here runs without Feast, HTTP or torch: the service reads the user's 
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -18,12 +19,15 @@ from pydantic import BaseModel, ConfigDict, Field
 from features.schema import HISTORY_STATS, ITEM_STATS, Float32, Int32, UserFeatures
 from infra.errors import InvalidInputError, UnavailableError, unknown_name
 from retrieval import layout, sources
+from retrieval.catalogue import CatalogueConfig
 from retrieval.collaborative import Collaborative
 from retrieval.contract import Degraded, Limits, SourceName
 from retrieval.encoder.head_runtime import Heads
 from retrieval.index import IndexConfig, VectorIndex
+from retrieval.live.index import Searchable
 from retrieval.lazy_encoder import LazyEncoder, TextEncoderLike
 from retrieval.parts import Part
+from retrieval.rows import ItemRows
 from retrieval.scope import Scope, Scopes
 from retrieval.snapshot import ItemSnapshot
 from retrieval.sources import SOURCES, Candidates, Ranking, SourceQuota
@@ -90,18 +94,22 @@ class Retriever:
         collaborative: ALS and item-kNN; None in a release without events.
         heads: the encoder's task heads, for ranking; None when the release has no encoder.
         config: see there.
+        catalogue: how the release reads an item's columns.
+        item_sequence: the newest logged change of items that it knows.
         texts: the text encoder.
     """
 
     snapshot: ItemSnapshot
-    item_vectors: Float32
-    index: VectorIndex
+    item_vectors: ItemRows
+    index: Searchable
     user_ids: list[str]
     user_vectors: Float32
     collaborative: Collaborative | None
     heads: Heads | None = None
     config: RetrievalConfig = field(default_factory=RetrievalConfig)
     texts: LazyEncoder = field(default_factory=lambda: LazyEncoder(None))
+    catalogue: CatalogueConfig = field(default_factory=CatalogueConfig)
+    item_sequence: int = 0
 
     def __post_init__(self) -> None:
         n, sizes = len(self.snapshot), {}
@@ -144,6 +152,7 @@ class Retriever:
             ReleasePartError: parts disagree in size.
         """
         item_vectors = _mapped(release / layout.ITEM_VECTORS)
+        catalogue = CatalogueConfig.read(release)
         config = release / layout.RETRIEVAL_CONFIG
         has_users = (release / layout.USER_IDS).exists()
         return cls(
@@ -156,7 +165,20 @@ class Retriever:
             heads=Heads.load(release / layout.ENCODER_DIR) if (release / layout.ENCODER_HEADS).exists() else None,
             config=RetrievalConfig.model_validate_json(config.read_bytes()) if config.exists() else RetrievalConfig(),
             texts=LazyEncoder.of(release) if load_encoder is None else LazyEncoder(load_encoder),
+            catalogue=catalogue,
+            item_sequence=catalogue.item_sequence,
         )
+
+    def over(self, snapshot: ItemSnapshot, *, item_vectors: ItemRows, index: Searchable, item_sequence: int) -> Self:
+        """Return the same with other items: those it has keep their positions, new ones follow.
+
+        What behaviour says is as before: new items have no collaborative vector and don't trend.
+        """
+        other = copy.copy(self)
+        other.snapshot, other.item_vectors, other.index = snapshot, item_vectors, index
+        other.item_sequence = item_sequence
+        other._scopes = Scopes(snapshot)  # noqa: SLF001 - its own class
+        return other
 
     @property
     def parts(self) -> tuple[Part, ...]:

@@ -22,7 +22,7 @@ class EncoderUnavailableError(UnavailableError):
 class TextEncoderLike(Protocol):
     """What reads texts: `retrieval.encoder.runtime.TextEncoder`, or a test's own."""
 
-    def encode(self, texts: Sequence[str], kind: Literal["text"]) -> Float32:
+    def encode(self, texts: Sequence[str], kind: Literal["text", "item"]) -> Float32:
         """Return float32 `[n, dim]`, rows of length 1."""
         ...
 
@@ -49,9 +49,9 @@ class LazyEncoder:
         held = (release / layout.ENCODER_ONNX).exists()
         return cls(partial(TextEncoder.load, release / layout.ENCODER_DIR) if held else None)
 
-    def encode(self, texts: Sequence[str]) -> Float32:
-        """Return float32 `[len(texts), dim]`, rows of length 1; raises as `read` does."""
-        return self._loaded().encode(texts, "text")
+    def encode(self, texts: Sequence[str], kind: Literal["text", "item"] = "text") -> Float32:
+        """Return float32 `[len(texts), dim]`, rows of length 1, of free texts or items'; raises as `read` does."""
+        return self._loaded().encode(texts, kind)
 
     def read(self, texts: Sequence[str], tasks: Sequence[str] = ()) -> ReadTexts:
         """Return texts' vectors and, from the same pass, the tags that these tag tasks give their units.

@@ -105,6 +105,11 @@ class ItemSnapshot:
         totals = np.bincount(codes[known], sold[known], minlength=int(codes.max(initial=0)) + 1)
         return np.where(known, sold / (totals[codes] + 1), np.nan).astype(np.float32)
 
+    @cached_property
+    def frame(self) -> pl.DataFrame:
+        """The items as their table: `item_id` and the attributes."""
+        return self.attributes.select(pl.Series(ITEM_ID, self.item_ids, pl.String), pl.all())
+
     def find(self, item_id: str) -> int | None:
         """Return the position of `item_id`, or None when the release does not hold it."""
         return self._positions.get(item_id)

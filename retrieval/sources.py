@@ -18,7 +18,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from features.schema import Float32, Int32
 from retrieval.contract import SourceName
-from retrieval.index import VectorIndex
+from retrieval.live.index import Searchable
+from retrieval.rows import ItemRows
 from retrieval.scope import Scope
 
 Mask = npt.NDArray[np.bool_]
@@ -138,7 +139,7 @@ class Candidates:
         return len(self.items)
 
 
-def semantic(index: VectorIndex, vector: Float32, n: int, scope: Scope) -> Ranking:
+def semantic(index: Searchable, vector: Float32, n: int, scope: Scope) -> Ranking:
     """Return the items of the scope nearest to `vector` (float32 `[dim]`, length 1)."""
     if scope.whole and len(scope.excluded) * _MASKED_ITEMS <= len(scope.open):
         items, scores = index.search(vector[None], n + len(scope.excluded))
@@ -228,7 +229,7 @@ def source_names(bits: int) -> list[SourceName]:
     return list(_NAMES[bits])
 
 
-def weighted_mean(vectors: Float32, items: Int32, weights: Float32) -> Float32 | None:
+def weighted_mean(vectors: ItemRows, items: Int32, weights: Float32) -> Float32 | None:
     """Return float32 `[dim]` of length 1: the weighted mean of the rows `items` of `vectors`; None when it vanishes."""
     mean = weights @ vectors[items]
     length = float(np.linalg.norm(mean))

@@ -159,7 +159,7 @@ def index_recall(retriever: Retriever, texts: Float32) -> IndexRecall | None:
         began = time.perf_counter()
         retriever.index.search(query[None], _RECALL_K)
         seconds[row] = time.perf_counter() - began
-        recalls[row] = recall_against_exact(retriever.index, retriever.item_vectors, query[None], _RECALL_K)
+        recalls[row] = recall_against_exact(retriever.index, np.asarray(retriever.item_vectors), query[None], _RECALL_K)
     found = bootstrap_interval(recalls)
     return IndexRecall(
         kind=retriever.index.meta.type,

@@ -164,7 +164,7 @@ def _baselines(ranker: Ranker, asked: _Asked) -> dict[str, Float32]:
         "item-kNN": models.knn_all(user.items, own_weights(user)),
         "own frequency": own("count"),
         DECAYED: own("decayed_90"),
-        "encoder retrieval (text tower)": retriever.item_vectors @ retriever.user_vectors[asked.position],
+        "encoder retrieval (text tower)": np.asarray(retriever.item_vectors) @ retriever.user_vectors[asked.position],
     }
 
 
