@@ -36,6 +36,7 @@ COLLABORATIVE_META: Final = "meta.json"
 
 # At the root of a release.
 RETRIEVAL_CONFIG: Final = "retrieval.json"
+CATALOGUE: Final = "catalogue.json"
 TASKS: Final = "tasks.json"
 WORKSPACE: Final = "workspace.yaml"
 REPORT_JSON: Final = "report.json"
