@@ -89,13 +89,20 @@ class ItemLog:
         with self._log.opened() as connection:
             return int(connection.execute(_LAST).fetchone()[0])
 
-    def read(self, after: int = 0) -> Sequence[LoggedChange]:
-        """Return the changes of a greater sequence number, in order; a log that was never written isn't made by it."""
+    def read(self, after: int = 0, *, limit: int | None = None) -> Sequence[LoggedChange]:
+        """Return the changes of a greater sequence number, in order; a log that was never written isn't made by it.
+
+        Args:
+            after: that number.
+            limit: of the first ones; None reads all.
+        """
         if not self._path.exists():
             return ()
         query = f"SELECT {SEQUENCE}, {_RECEIVED}, {ITEM_ID}, {_VALUES} FROM item_changes WHERE {SEQUENCE} > ?"  # noqa: S608  # constants only
         with self._log.opened() as connection:
-            rows = connection.execute(f"{query} ORDER BY {SEQUENCE}", (after,)).fetchall()
+            # SQLite takes a negative limit for none.
+            parameters = (after, -1 if limit is None else limit)
+            rows = connection.execute(f"{query} ORDER BY {SEQUENCE} LIMIT ?", parameters).fetchall()
         return [
             LoggedChange(
                 sequence=sequence,

@@ -157,7 +157,7 @@ def _replies(loaded: LoadedRelease, held: HeldOutTexts | None) -> ReplyScores | 
 def _index(retriever: Retriever | None, held: HeldOutTexts | None) -> tuple[IndexRecall, ...]:
     if retriever is None:
         return ()
-    found = index_recall(retriever, retriever.item_vectors[:0] if held is None else held.vectors)
+    found = index_recall(retriever, retriever.user_vectors[:0] if held is None else held.vectors)
     return () if found is None else (found,)
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from features.event_log import EventLog
 from features.events import EventProcessor, UserBase
+from features.item_log import ItemLog
 from features.store import FeatureStore
 from features.turn_log import TurnLog
 from flows.workspace import Workspace
@@ -16,11 +17,16 @@ from infra.releases import ReleaseStore
 from infra.settings import Settings, require_keys_if_public
 from infra.telemetry import Metrics, configure_logging
 from infra.watcher import ReleaseWatcher
-from ranking.answers import load_release
+from ranking.answers import LoadedRelease, load_release
 from ranking.reply.phrasing import Phraser
 from ranking.service import Parts, create_app, create_combined_app
+from retrieval.engine import Retriever
+from retrieval.live.follow import ItemFollower
 from retrieval.service import create_app as create_retrieval_app
 from retrieval.warmup import load_ready
+
+# Between two looks at the changes that other services of the workspace have taken.
+_ITEM_POLL_S: Final = 0.5
 
 Service = Literal["all", "retrieval", "ranking"]
 
@@ -47,9 +53,14 @@ def serve(folder: str, host: str | None = None, port: int | None = None, service
     threadpool_limits(1, "blas")
     workspace = Workspace.load(folder)
     if service == "retrieval":
-        watcher = ReleaseWatcher(ReleaseStore(workspace.releases), load_ready, settings.release_poll_s)
+        items = ItemFollower[Retriever](
+            ItemLog(workspace.item_log), lambda found: found, lambda _, changed: changed.retriever, _ITEM_POLL_S
+        )
+        store = ReleaseStore(workspace.releases)
+        watcher = ReleaseWatcher(store, items.loader(load_ready), settings.release_poll_s)
         features = feature_store(workspace, settings)
-        web.serve(create_retrieval_app(watcher, features, settings, Metrics()), settings)
+        app = create_retrieval_app(watcher, features, settings, Metrics(), items.follow(watcher))
+        web.serve(app, settings)
         return
     parts = service_parts(workspace, settings)
     web.serve(create_app(parts) if service == "ranking" else create_combined_app(parts), settings)
@@ -62,8 +73,12 @@ def service_parts(workspace: Workspace, settings: Settings) -> Parts:
         UserBaseNotFoundError: there are events, and features were never refreshed.
     """
     store, features = ReleaseStore(workspace.releases), feature_store(workspace, settings)
+    items = ItemFollower[LoadedRelease](
+        ItemLog(workspace.item_log), lambda found: found.retriever, LoadedRelease.over, _ITEM_POLL_S
+    )
+    watcher = ReleaseWatcher(store, items.loader(load_release), settings.release_poll_s)
     return Parts(
-        watcher=ReleaseWatcher(store, load_release, settings.release_poll_s),
+        watcher=watcher,
         store=store,
         features=features,
         events=None if features is None else event_processor(workspace, features),
@@ -71,6 +86,7 @@ def service_parts(workspace: Workspace, settings: Settings) -> Parts:
         metrics=Metrics(),
         turns=TurnLog(workspace.turn_log),
         phraser=Phraser.of(settings),
+        items=items.follow(watcher),
     )
 
 

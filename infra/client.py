@@ -100,6 +100,13 @@ class ServiceClient:
         except httpx.TransportError as error:
             _unreachable(error, self._http.base_url)
 
+    def _delete(self, path: str, answer: type[_Model]) -> _Model:
+        """Ask to delete what `path` names; raises as `_get` does."""
+        try:
+            return _parse(self._http.delete(path), answer)
+        except httpx.TransportError as error:
+            _unreachable(error, self._http.base_url)
+
     def close(self) -> None:
         """Close the connections."""
         self._http.close()
@@ -139,6 +146,13 @@ class AsyncServiceClient:
         """Send `body` to `path`; raises as `ServiceClient._get` does."""
         try:
             return _parse(await self._http.post(path, content=_content(body), headers=_JSON), answer)
+        except httpx.TransportError as error:
+            _unreachable(error, self._http.base_url)
+
+    async def _delete(self, path: str, answer: type[_Model]) -> _Model:
+        """Ask to delete what `path` names; raises as `ServiceClient._get` does."""
+        try:
+            return _parse(await self._http.delete(path), answer)
         except httpx.TransportError as error:
             _unreachable(error, self._http.base_url)
 

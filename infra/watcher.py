@@ -126,6 +126,22 @@ class ReleaseWatcher(Generic[T]):
                 return False
             return True
 
+    def update(self, change: Callable[[T], T | None]) -> bool:
+        """Put what `change` makes of the value in service in its place, and return whether it made anything.
+
+        No release is loaded meanwhile, so a change never lands on another value than the one it was made from.
+
+        Args:
+            change: returns the new value, or None to leave the old one; what it raises is passed on.
+        """
+        with self._loading:
+            loaded = self._loaded
+            value = None if loaded is None else change(loaded.value)
+            if loaded is None or value is None:
+                return False
+            self._loaded = Loaded(loaded.release_id, value)
+            return True
+
     def close(self, timeout_s: float = 5.0) -> None:
         """Stop following; a load in progress is given `timeout_s` seconds and then left to the daemon thread."""
         self._stop.set()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
@@ -31,12 +31,12 @@ from ranking.predictor import Predictor
 from ranking.ranker import Ranked, Ranker
 from ranking.reply.config import Replies
 from ranking.users import UserReader
-from retrieval.contract import SourceName
+from retrieval.contract import RequestTooWideError, SourceName
 from retrieval.encoder.layout import TaskOn
 from retrieval.engine import Retriever
 from retrieval.layout import SNAPSHOT
+from retrieval.live.changes import Changed
 from retrieval.parts import MissingPartError, Part, missing_part
-from retrieval.service import RequestTooWideError
 from retrieval.warmup import check as check_retrieval
 
 if TYPE_CHECKING:
@@ -75,6 +75,13 @@ class LoadedRelease:
         retriever = Retriever.load(release) if (release / SNAPSHOT).exists() else None
         ranker = Ranker.load(release, retriever) if retriever is not None and (release / SCHEMA).exists() else None
         return cls(Predictor.load(release, retriever, ranker), retriever, ranker, Replies.load(release))
+
+    def over(self, changed: Changed) -> Self:
+        """Return the same release over items that have changed."""
+        retriever = changed.retriever
+        ranker = None if self.ranker is None else self.ranker.over(retriever, changed.encoded)
+        predictor = replace(self.predictor, retriever=retriever, ranker=ranker)
+        return replace(self, predictor=predictor, retriever=retriever, ranker=ranker)
 
     def check_replies(self) -> None:
         """Check that the release has what its replies name, if it replies.

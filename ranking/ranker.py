@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from ranking.signals import HeadSides, compute_signals, user_logits
 from ranking.spaces import Bool, Spaces, among, load_tasks
 from retrieval.encoder.head_runtime import Heads
 from retrieval.layout import ENCODER_DIR, ENCODER_HEADS, TASKS
+from retrieval.rows import ItemRows
 
 if TYPE_CHECKING:
     from ranking.signals import Signals
@@ -71,7 +73,7 @@ class ReleaseSource:
         return self.retriever.collaborative
 
     @property
-    def item_vectors(self) -> Float32:
+    def item_vectors(self) -> ItemRows:
         """Float32 `[n_items, d]`."""
         return self.retriever.item_vectors
 
@@ -98,13 +100,10 @@ class Ranker:
         self, models: RankingModels, retriever: Retriever, tasks: Sequence[TaskSpec], heads: Heads | None
     ) -> None:
         self.models = models
-        self.retriever = retriever
         self.tasks = tuple(tasks)
         self.heads = heads
         self._schema = models.schema.signals
-        sides = None if heads is None else HeadSides(heads, retriever.item_vectors)
-        self._source = ReleaseSource(retriever, sides)
-        self._spaces = Spaces.of(tasks, retriever.snapshot)
+        self._use(retriever, None if heads is None else HeadSides(heads, np.asarray(retriever.item_vectors)))
 
     @classmethod
     def load(cls, release: Path, retriever: Retriever) -> Self:
@@ -115,6 +114,22 @@ class Ranker:
         """
         heads = Heads.load(release / ENCODER_DIR) if (release / ENCODER_HEADS).exists() else None
         return cls(RankingModels.load(release), retriever, load_tasks(release / TASKS), heads)
+
+    def over(self, retriever: Retriever, encoded: Int32) -> Self:
+        """Return the same models over other items.
+
+        Args:
+            retriever: as this one's, but for items that have changed or are new.
+            encoded: int32, positions of those whose vector is new.
+        """
+        other, sides = copy.copy(self), self._source.sides
+        other._use(retriever, None if sides is None else sides.over(retriever.item_vectors, encoded))
+        return other
+
+    def _use(self, retriever: Retriever, sides: HeadSides | None) -> None:
+        self.retriever = retriever
+        self._source = ReleaseSource(retriever, sides)
+        self._spaces = Spaces.of(self.tasks, retriever.snapshot)
 
     @property
     def pair_tasks(self) -> tuple[str, ...]:

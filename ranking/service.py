@@ -44,6 +44,8 @@ from ranking.reply.replier import Replier
 from ranking.reply.routes import router as reply_router
 from ranking.users import UserFeatureSource, UserReader
 from retrieval.client import RetrievalClient
+from retrieval.live.follow import ItemFollower
+from retrieval.live.routes import router as items_router
 from retrieval.parts import missing_part
 from retrieval.service import items_age_s
 from retrieval.service import router as retrieval_router
@@ -58,6 +60,7 @@ if TYPE_CHECKING:
     from infra.settings import Settings
     from infra.telemetry import Metrics
     from infra.watcher import ReleaseWatcher
+    from retrieval.engine import Retriever
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -179,6 +182,7 @@ class Parts:
         settings: keys and limits; `retrieval_url` names a retrieval service elsewhere.
         metrics: what `/metrics` renders.
         turns: where turns of conversations go; None logs none.
+        items: takes changes of the catalogue, follows `watcher`; None takes none.
         phraser: the generative model that phrases replies; None leaves them as they are composed.
     """
 
@@ -190,6 +194,7 @@ class Parts:
     metrics: Metrics
     turns: TurnLog | None = None
     phraser: Phraser | None = None
+    items: ItemFollower[LoadedRelease] | None = None
 
     def service(self, candidates: CandidateSource) -> RankingService:
         """Return what the routes call."""
@@ -223,18 +228,22 @@ def create_app(parts: Parts) -> FastAPI:
 
 def create_combined_app(parts: Parts) -> FastAPI:
     """Return both services in one process, from one loaded release: the embedded default."""
-    watcher = parts.watcher
+
+    def current() -> Loaded[Retriever]:
+        return retriever_of(parts.watcher.loaded)
 
     routers = [
-        retrieval_router(lambda: retriever_of(watcher.loaded), parts.features, parts.settings, parts.metrics),
+        retrieval_router(current, parts.features, parts.settings, parts.metrics),
         router(parts.service(LocalCandidates())),
     ]
+    if parts.items is not None:
+        routers.append(items_router(current, parts.items, parts.settings))
     return _app(parts, "Polyrank", routers)
 
 
 def _app(parts: Parts, title: str, routers: Sequence[APIRouter], *resources: AbstractContextManager[object]) -> FastAPI:
     watcher = parts.watcher
-    phraser = () if parts.phraser is None else (parts.phraser,)
+    own = [resource for resource in (parts.items, parts.phraser) if resource is not None]
     parts.metrics.watch_release(lambda: watcher.release_id, lambda: watcher.failures)
     parts.metrics.watch_age("items", lambda: _items_age_s(watcher.value))
 
@@ -249,7 +258,7 @@ def _app(parts: Parts, title: str, routers: Sequence[APIRouter], *resources: Abs
         metrics=parts.metrics,
         routers=[*routers, parts.replies()],
         ready=ready,
-        lifespan=entering(watcher, *resources, *phraser),
+        lifespan=entering(watcher, *resources, *own),
         description="Candidates for a user and their order by calibrated task probabilities.",
     )
 

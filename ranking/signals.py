@@ -7,6 +7,7 @@ factorisation never saw, an item without a vector. It never means zero.
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -14,6 +15,7 @@ import numpy as np
 
 from features.schema import HISTORY_STATS, Float32, Int32, UserFeatures
 from retrieval.encoder.head_runtime import Heads, product_logit
+from retrieval.rows import ItemRows, LayeredRows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -92,7 +94,18 @@ class HeadSides:
     def __init__(self, heads: Heads, item_vectors: Float32) -> None:
         self.heads = heads
         pairs = SignalSchema.of(heads).pair_tasks
-        self._sides = {task: heads.item_side(task, item_vectors) for task in pairs}
+        self._sides: dict[str, ItemRows] = {task: heads.item_side(task, item_vectors) for task in pairs}
+
+    def over(self, item_vectors: ItemRows, encoded: Int32) -> HeadSides:
+        """Return the same heads over vectors of which those at `encoded` (int32 positions) are new."""
+        other = copy.copy(self)
+        if len(encoded):
+            vectors = item_vectors[encoded]
+            other._sides = {
+                task: LayeredRows.over(side, encoded, self.heads.item_side(task, vectors))
+                for task, side in self._sides.items()
+            }
+        return other
 
     def pair_logits(self, task: str, vector: Float32, items: Int32) -> Float32:
         """Return logits float32 `[n]` of a user's vector `[d]` and items at int32 `[n]` positions, parents in them."""
@@ -117,7 +130,7 @@ class SignalSource(Protocol):
         """The encoder's task heads, if there is an encoder."""
 
     @property
-    def item_vectors(self) -> Float32:
+    def item_vectors(self) -> ItemRows:
         """Item vectors, float32 `[n_items, d]`, each of length one."""
 
     def user_vector(self, user_id: str) -> Float32 | None:

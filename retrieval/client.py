@@ -12,12 +12,15 @@ from collections.abc import Sequence
 from typing import Final, TypedDict, Unpack
 from urllib.parse import quote
 
+from features.item_log import ItemChange
 from infra.client import KEY_HEADER, TIMEOUT_S, AsyncServiceClient, BadAnswerError, ServiceClient, checked
 from retrieval.contract import CandidatesRequest, CandidatesResponse, SourceName
+from retrieval.live.contract import ItemResponse, ItemsRequest, ItemsResponse
 
 __all__ = ["KEY_HEADER", "TIMEOUT_S", "AsyncRetrievalClient", "BadAnswerError", "RetrievalClient"]
 
 _CANDIDATES: Final = "/v1/candidates"
+_ITEMS: Final = "/v1/items"
 
 
 class AskedLimits(TypedDict, total=False):
@@ -55,6 +58,18 @@ class RetrievalClient(ServiceClient):
         """Ask for items like `item_id`; raises as `candidates` does."""
         return self._get(_similar(item_id), CandidatesResponse, {"k": k})
 
+    def send_items(self, items: Sequence[ItemChange]) -> ItemsResponse:
+        """Add or change items; returns once that is durable; raises as `candidates` does."""
+        return self._post(_ITEMS, ItemsResponse, checked(ItemsRequest, {"items": items}))
+
+    def remove_item(self, item_id: str) -> ItemsResponse:
+        """Take an item out of all answers, durably; raises as `candidates` does."""
+        return self._delete(_item(item_id), ItemsResponse)
+
+    def item(self, item_id: str) -> ItemResponse:
+        """Ask what is known of an item; raises as `candidates` does."""
+        return self._get(_item(item_id), ItemResponse)
+
 
 class AsyncRetrievalClient(AsyncServiceClient):
     """Asyncio client; arguments as `ServiceClient`."""
@@ -66,6 +81,22 @@ class AsyncRetrievalClient(AsyncServiceClient):
     async def similar(self, item_id: str, *, k: int = 100) -> CandidatesResponse:
         """Ask for items like `item_id`; raises as `RetrievalClient.candidates` does."""
         return await self._get(_similar(item_id), CandidatesResponse, {"k": k})
+
+    async def send_items(self, items: Sequence[ItemChange]) -> ItemsResponse:
+        """Add or change items; returns once that is durable; raises as `RetrievalClient.candidates` does."""
+        return await self._post(_ITEMS, ItemsResponse, checked(ItemsRequest, {"items": items}))
+
+    async def remove_item(self, item_id: str) -> ItemsResponse:
+        """Take an item out of all answers, durably; raises as `RetrievalClient.candidates` does."""
+        return await self._delete(_item(item_id), ItemsResponse)
+
+    async def item(self, item_id: str) -> ItemResponse:
+        """Ask what is known of an item; raises as `RetrievalClient.candidates` does."""
+        return await self._get(_item(item_id), ItemResponse)
+
+
+def _item(item_id: str) -> str:
+    return f"{_ITEMS}/{quote(item_id, safe='')}"
 
 
 def _similar(item_id: str) -> str:

@@ -6,6 +6,8 @@ from typing import Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from infra.errors import InvalidInputError
+
 SourceName = Literal["semantic", "collaborative", "repeat", "trending"]
 
 # Why an answer is less than it could be; every one is counted by the service and never an error.
@@ -20,6 +22,10 @@ Degraded = Literal[
 MAX_CANDIDATES: Final = 10_000
 MAX_LISTED: Final = 10_000
 MAX_TEXT: Final = 10_000
+
+
+class RequestTooWideError(InvalidInputError):
+    """The request asks for more than this service's settings allow."""
 
 
 class Limits(BaseModel):

@@ -24,8 +24,8 @@ from retrieval.collaborative import Collaborative
 from retrieval.contract import Degraded, Limits, SourceName
 from retrieval.encoder.head_runtime import Heads
 from retrieval.index import IndexConfig, VectorIndex
-from retrieval.live.index import Searchable
 from retrieval.lazy_encoder import LazyEncoder, TextEncoderLike
+from retrieval.live.index import Searchable
 from retrieval.parts import Part
 from retrieval.rows import ItemRows
 from retrieval.scope import Scope, Scopes
@@ -94,7 +94,7 @@ class Retriever:
         collaborative: ALS and item-kNN; None in a release without events.
         heads: the encoder's task heads, for ranking; None when the release has no encoder.
         config: see there.
-        catalogue: how the release reads an item's columns.
+        catalogue: how the release read its items' columns; None where it doesn't say.
         item_sequence: the newest logged change of items that it knows.
         texts: the text encoder.
     """
@@ -108,7 +108,7 @@ class Retriever:
     heads: Heads | None = None
     config: RetrievalConfig = field(default_factory=RetrievalConfig)
     texts: LazyEncoder = field(default_factory=lambda: LazyEncoder(None))
-    catalogue: CatalogueConfig = field(default_factory=CatalogueConfig)
+    catalogue: CatalogueConfig | None = None
     item_sequence: int = 0
 
     def __post_init__(self) -> None:
@@ -152,7 +152,7 @@ class Retriever:
             ReleasePartError: parts disagree in size.
         """
         item_vectors = _mapped(release / layout.ITEM_VECTORS)
-        catalogue = CatalogueConfig.read(release)
+        catalogue = CatalogueConfig.load(release)
         config = release / layout.RETRIEVAL_CONFIG
         has_users = (release / layout.USER_IDS).exists()
         return cls(
@@ -166,7 +166,7 @@ class Retriever:
             config=RetrievalConfig.model_validate_json(config.read_bytes()) if config.exists() else RetrievalConfig(),
             texts=LazyEncoder.of(release) if load_encoder is None else LazyEncoder(load_encoder),
             catalogue=catalogue,
-            item_sequence=catalogue.item_sequence,
+            item_sequence=0 if catalogue is None else catalogue.item_sequence,
         )
 
     def over(self, snapshot: ItemSnapshot, *, item_vectors: ItemRows, index: Searchable, item_sequence: int) -> Self:
@@ -177,7 +177,7 @@ class Retriever:
         other = copy.copy(self)
         other.snapshot, other.item_vectors, other.index = snapshot, item_vectors, index
         other.item_sequence = item_sequence
-        other._scopes = Scopes(snapshot)  # noqa: SLF001 - its own class
+        other._scopes = Scopes(snapshot)
         return other
 
     @property
@@ -188,6 +188,10 @@ class Retriever:
     def position(self, item_id: str) -> int:
         """Return the position of an item; raises `UnknownItemError`."""
         return self.snapshot.position(item_id)
+
+    def available(self, item: int, now: datetime) -> bool:
+        """Return whether the window of the item at a position holds an aware time."""
+        return self._scopes.available(item, now)
 
     def user_position(self, user_id: str) -> int | None:
         """Return the position of a user in this release, or None."""

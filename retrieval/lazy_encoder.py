@@ -49,6 +49,11 @@ class LazyEncoder:
         held = (release / layout.ENCODER_ONNX).exists()
         return cls(partial(TextEncoder.load, release / layout.ENCODER_DIR) if held else None)
 
+    @property
+    def held(self) -> bool:
+        """Whether the release has an encoder."""
+        return self.load is not None
+
     def encode(self, texts: Sequence[str], kind: Literal["text", "item"] = "text") -> Float32:
         """Return float32 `[len(texts), dim]`, rows of length 1, of free texts or items'; raises as `read` does."""
         return self._loaded().encode(texts, kind)

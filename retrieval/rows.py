@@ -34,7 +34,7 @@ class LayeredRows:
         if isinstance(rows, np.ndarray):
             base, place, extra = rows, np.full(len(rows), -1, np.int32), np.empty((0, rows.shape[1]), np.float32)
         else:
-            base, place, extra = rows._base, rows._place, rows._extra  # noqa: SLF001 - its own class
+            base, place, extra = rows._base, rows._place, rows._extra
         n = max(len(place), int(positions.max(initial=-1)) + 1)
         place = np.pad(place, (0, n - len(place)), constant_values=-1)
         # What is replaced once more leaves its row: many updates of few items must not grow without end.
@@ -65,7 +65,7 @@ class LayeredRows:
         rows[changed] = self._extra[place[changed]]
         return rows
 
-    def __array__(self, dtype: npt.DTypeLike = None, copy: bool | None = None) -> Float32:  # noqa: FBT001 - numpy's
+    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> Float32:
         """Return all rows as one array, for an evaluation."""
         return np.asarray(self[np.arange(len(self), dtype=np.int32)], dtype)
 

@@ -61,6 +61,11 @@ class Scopes:
         self._filters = ItemFilters(snapshot)
         self._availability = Availability(snapshot.attributes)
 
+    def available(self, item: int, now: datetime) -> bool:
+        """Return whether an item's window holds an aware time."""
+        mask = self._availability.at(now)
+        return mask is None or bool(mask[item])
+
     def of(self, limits: Limits, *, now: datetime | None, excluded: Sequence[int] | Int32 = ()) -> Scope:
         """Return what a request may be answered with.
 

@@ -17,15 +17,17 @@ import structlog
 from fastapi import APIRouter, FastAPI, Query, Response
 
 from features.schema import UserFeatures
-from infra.errors import InvalidInputError, UnavailableError
+from infra.errors import UnavailableError
 from infra.problems import problem_responses
 from infra.settings import Settings
 from infra.telemetry import Metrics
 from infra.watcher import Loaded, ReleaseWatcher
 from infra.web import ReadyState, entering
 from infra.web import create_app as create_web_app
-from retrieval.contract import MAX_CANDIDATES, CandidatesRequest, CandidatesResponse, Degraded
+from retrieval.contract import MAX_CANDIDATES, CandidatesRequest, CandidatesResponse, Degraded, RequestTooWideError
 from retrieval.engine import Retriever
+from retrieval.live.follow import ItemFollower
+from retrieval.live.routes import router as items_router
 from retrieval.parts import MissingPartError, missing_part
 from retrieval.warmup import answer
 
@@ -38,10 +40,6 @@ class OnlineFeatures(Protocol):
     def online_user(self, user_id: str) -> UserFeatures:
         """Return the user's row, an unknown one for a user without it; raises `UnavailableError` when unreachable."""
         ...
-
-
-class RequestTooWideError(InvalidInputError):
-    """The request asks for more than this service's settings allow."""
 
 
 def candidates(
@@ -124,7 +122,11 @@ def router(
 
 
 def create_app(
-    watcher: ReleaseWatcher[Retriever], features: OnlineFeatures | None, settings: Settings, metrics: Metrics
+    watcher: ReleaseWatcher[Retriever],
+    features: OnlineFeatures | None,
+    settings: Settings,
+    metrics: Metrics,
+    items: ItemFollower[Retriever] | None = None,
 ) -> FastAPI:
     """Return the service on its own; it follows the release pointer as long as it runs.
 
@@ -133,7 +135,11 @@ def create_app(
         features: users' online features; None where a workspace has no events.
         settings: keys and limits.
         metrics: what `/metrics` renders.
+        items: takes changes of the catalogue, follows `watcher`; None takes none.
     """
+    routers = [router(lambda: watcher.loaded, features, settings, metrics)]
+    if items is not None:
+        routers.append(items_router(lambda: watcher.loaded, items, settings))
     metrics.watch_release(lambda: watcher.release_id, lambda: watcher.failures)
     metrics.watch_age("items", lambda: items_age_s(watcher.value) if watcher.release_id else math.nan)
     return create_web_app(
@@ -141,9 +147,9 @@ def create_app(
         version=version("polyrank"),
         settings=settings,
         metrics=metrics,
-        routers=[router(lambda: watcher.loaded, features, settings, metrics)],
+        routers=routers,
         ready=lambda: ready_state(watcher),
-        lifespan=entering(watcher),
+        lifespan=entering(watcher, *(() if items is None else (items,))),
         description="Candidates for a user, a text or an item.",
     )
 

@@ -51,8 +51,8 @@ _NAMES: Final[tuple[tuple[SourceName, ...], ...]] = tuple(
 _FUSION: Final = 60
 
 
-# To find one excluded item and drop it costs what a mask over some 500 items does: of 200,000 (k = 150) 100 excluded ones
-# took 4.6 ms this way and 6.6 by a mask in a flat index, .17 and .40 in an inverted file; 1,000 took 7.0 and .82.
+# To find one excluded item and drop it costs what a mask over some 500 items does: of 200,000 (k = 150), 100 excluded
+# ones took 4.6 ms this way and 6.6 by a mask in a flat index, .17 and .40 in an inverted file; 1,000 took 7.0 and .82.
 _MASKED_ITEMS: Final = 500
 
 # Quotas are for this many candidates; they sum to more because sources overlap.

@@ -37,7 +37,7 @@ from ranking.rows import CutRows
 from retrieval.encoder.head_runtime import Heads
 from retrieval.engine import Retriever
 from retrieval.evaluate import bootstrap_interval
-from retrieval.index import recall_against_exact
+from retrieval.index import VectorIndex, recall_against_exact
 from retrieval.layout import ENCODER_DIR
 from retrieval.sources import source_names
 
@@ -150,6 +150,8 @@ def index_recall(retriever: Retriever, texts: Float32) -> IndexRecall | None:
         retriever: of the release.
         texts: float32 `[n, dim]` vectors of held-out texts, which ask where there are no users to ask for.
     """
+    index = retriever.index
+    assert isinstance(index, VectorIndex), "a release as it was built, with no change of items over it"
     users = retriever.user_vectors[retriever.user_vectors.any(axis=1)]
     vectors = (users if len(users) else texts)[:_RECALL_QUERIES]
     if not len(vectors):
@@ -157,12 +159,12 @@ def index_recall(retriever: Retriever, texts: Float32) -> IndexRecall | None:
     recalls, seconds = np.empty(len(vectors)), np.empty(len(vectors))
     for row, query in enumerate(vectors):
         began = time.perf_counter()
-        retriever.index.search(query[None], _RECALL_K)
+        index.search(query[None], _RECALL_K)
         seconds[row] = time.perf_counter() - began
-        recalls[row] = recall_against_exact(retriever.index, np.asarray(retriever.item_vectors), query[None], _RECALL_K)
+        recalls[row] = recall_against_exact(index, np.asarray(retriever.item_vectors), query[None], _RECALL_K)
     found = bootstrap_interval(recalls)
     return IndexRecall(
-        kind=retriever.index.meta.type,
+        kind=index.meta.type,
         k=_RECALL_K,
         recall=Figure(value=found.mean, low=found.low, high=found.high, n=len(recalls)),
         query_ms=Figure(value=float(np.median(seconds) * 1e3), n=len(seconds)),

@@ -75,7 +75,7 @@ def scene_rows(
                 positions=positions,
                 candidates=lists,
                 snapshot=retriever.snapshot,
-                source=ReleaseSource(retriever, HeadSides(heads, retriever.item_vectors)),
+                source=ReleaseSource(retriever, HeadSides(heads, np.asarray(retriever.item_vectors))),
                 labels={task.name: only_eligible(task, found[task.name], eligible) for task in binary},
             ),
             tasks,

@@ -54,6 +54,7 @@ def apply_changes(retriever: Retriever, changes: Sequence[LoggedChange]) -> Chan
         EncoderUnavailableError: the release has no encoder that this version reads.
     """
     old, catalogue = retriever.snapshot, retriever.catalogue
+    assert catalogue is not None, "the follower's check: a release that says how its items are read"
     fitting, errors = fitting_changes(old.frame.schema, changes)
     found = changed_items(old.frame, fitting)
     positions = found.positions
@@ -65,9 +66,11 @@ def apply_changes(retriever: Retriever, changes: Sequence[LoggedChange]) -> Chan
     same = np.zeros(len(positions), bool)
     same[: len(known)] = (texts.head(len(known)) == before).to_numpy()
     encoded = positions[~same]
-    vectors = retriever.texts.encode(texts.filter(pl.Series(~same)).to_list(), "item")
     snapshot = _snapshot(old, catalogue, found.frame, positions, rows)
-    rows_now = LayeredRows.over(retriever.item_vectors, encoded, vectors) if len(encoded) else retriever.item_vectors
+    rows_now = retriever.item_vectors
+    if len(encoded):
+        vectors = retriever.texts.encode(texts.filter(pl.Series(~same)).to_list(), "item")
+        rows_now = LayeredRows.over(rows_now, encoded, vectors)
     index = retriever.index
     if not isinstance(index, LayeredIndex):
         index = LayeredIndex.over(index, old.eligible)
@@ -107,7 +110,8 @@ def _snapshot(
 def _codes(old: ItemSnapshot, column: str, rows: pl.DataFrame) -> Int32:
     """Return the codes int32 `[c]` of rows' categories; -1 for one that no item of the release has."""
     wanted = rows[column].unique().implode()
-    held = old.frame.select(column, code=pl.Series(old.category_codes)).filter(pl.col(column).is_in(wanted)).unique(column)
+    every = old.frame.select(column, code=pl.Series(old.category_codes))
+    held = every.filter(pl.col(column).is_in(wanted)).unique(column)
     found = rows.select(column).join(held, on=column, how="left", maintain_order="left")
     return found["code"].fill_null(-1).cast(pl.Int32).to_numpy()
 
@@ -118,9 +122,9 @@ def _eligible(old: ItemSnapshot, catalogue: CatalogueConfig, positions: Int32, r
     Who bought them is known of the release's time alone: what was eligible then, or is new since shortly before.
     """
     known = positions[positions < len(old)]
-    may = np.zeros(len(positions), bool)
-    may[: len(known)] = old.eligible[known]
-    if AVAILABLE_FROM in rows.columns:
+    may = np.full(len(positions), catalogue.new_days is None)
+    may[: len(known)] |= old.eligible[known]
+    if catalogue.new_days is not None and AVAILABLE_FROM in rows.columns:
         since = old.as_of - timedelta(days=catalogue.new_days)
         may |= (rows[AVAILABLE_FROM] > since).fill_null(value=False).to_numpy()
     named = named_items(catalogue.eligible_items, rows, "eligible: items")

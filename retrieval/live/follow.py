@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Generic, Protocol, Self, TypeVar
+from typing import Final, Generic, Self, TypeVar
 
 import structlog
 
 from features.item_changes import check_changes
 from features.item_log import ItemChange, ItemLog
-from features.schema import ITEM_ID
-from infra.errors import PolyrankError
+from infra.errors import ConflictError, PolyrankError
 from infra.watcher import ReleaseWatcher
 from retrieval.engine import Retriever
 from retrieval.live.changes import Changed, apply_changes
@@ -23,16 +23,27 @@ log = structlog.get_logger(__name__)
 
 # Changes taken in at once: the first of many are searchable while the others' texts are still being encoded.
 BATCH: Final = 512
+# How long whoever sends changes waits to hear that they are searchable; they are durable in any case.
+_PATIENCE_S: Final = 1.0
 
 T = TypeVar("T")
 
 
-class Grows(Protocol[T]):
-    """How a loaded release holds its retriever, and becomes one with another that knows more."""
+@dataclass(frozen=True, kw_only=True)
+class Taken:
+    """What became of changes that are durable.
 
-    def __call__(self, value: T, changed: Changed) -> T:
-        """Return the release with `changed.retriever` in place of its own."""
-        ...
+    Attributes:
+        sequence: the log's number of the last.
+        known: whether answers know them already.
+    """
+
+    sequence: int
+    known: bool
+
+
+class UnchangeableError(ConflictError):
+    """A release that was built before items could change while it serves, or that has no text encoder."""
 
 
 class ItemFollower(Generic[T]):
@@ -40,17 +51,22 @@ class ItemFollower(Generic[T]):
 
     Args:
         log: shared by all services of a workspace.
-        retriever: of a loaded release; None where it has no items.
-        grows: see there.
+        retriever: returns that of a loaded release; None where it has no items.
+        grows: returns a loaded release with another retriever in place of its own.
         interval_s: between two looks at the log.
     """
 
     def __init__(
-        self, log: ItemLog, retriever: Callable[[T], Retriever | None], grows: Grows[T], interval_s: float
+        self,
+        log: ItemLog,
+        retriever: Callable[[T], Retriever | None],
+        grows: Callable[[T, Changed], T],
+        interval_s: float,
     ) -> None:
         self._log, self._retriever, self._grows, self._interval_s = log, retriever, grows, interval_s
         self._watcher: ReleaseWatcher[T] | None = None
         self._wake = threading.Event()
+        self._caught_up = threading.Condition()
         self._stop = False
         self._thread: threading.Thread | None = None
 
@@ -59,14 +75,18 @@ class ItemFollower(Generic[T]):
 
         def loaded(release: Path) -> T:
             value = load(release)
-            while (later := self._later(value)) is not None:
-                value = later
+            try:
+                while (later := self._later(value)) is not None:
+                    value = later
+            except PolyrankError as error:
+                # The release itself is sound; the thread tries its changes again.
+                log.error("item_changes_failed", error=str(error))
             return value
 
         return loaded
 
-    def take(self, retriever: Retriever, changes: Sequence[ItemChange], now: datetime) -> int:
-        """Log changes durably and return the newest one's sequence; they are searchable soon after.
+    def take(self, retriever: Retriever, changes: Sequence[ItemChange], now: datetime) -> Taken:
+        """Log changes durably, and give the thread a moment to take them in, so that the next request knows them.
 
         Args:
             retriever: in service, whose columns the changes must fit.
@@ -75,15 +95,16 @@ class ItemFollower(Generic[T]):
 
         Raises:
             ItemChangeError: one doesn't fit; names item, column, what was expected and found.
+            UnchangeableError: the release can't take any.
         """
+        if not _changeable(retriever):
+            raise UnchangeableError("expected a release with a text encoder and catalogue.json, found one without")
         check_changes(retriever.snapshot.frame.schema, changes)
         sequence = self._log.append(changes, now)
         self._wake.set()
-        return sequence
-
-    def behind(self, retriever: Retriever) -> int:
-        """Return how many logged changes a retriever doesn't know yet."""
-        return self._log.last_sequence() - retriever.item_sequence
+        with self._caught_up:
+            known = self._caught_up.wait_for(lambda: self._known() >= sequence, _PATIENCE_S)
+        return Taken(sequence=sequence, known=known)
 
     def follow(self, watcher: ReleaseWatcher[T]) -> Self:
         """Return itself, to be entered as a context: from then on it follows what `watcher` serves."""
@@ -94,7 +115,8 @@ class ItemFollower(Generic[T]):
         """Take in what was logged since, batch by batch; requests are answered meanwhile."""
         assert self._watcher is not None, "follow() comes first"
         while self._watcher.update(self._later):
-            pass
+            with self._caught_up:
+                self._caught_up.notify_all()
 
     def __enter__(self) -> Self:
         self._thread = threading.Thread(target=self._run, name="item-follower", daemon=True)
@@ -120,10 +142,16 @@ class ItemFollower(Generic[T]):
             self._wake.wait(self._interval_s)
             self._wake.clear()
 
+    def _known(self) -> int:
+        """Return the newest change that answers know."""
+        assert self._watcher is not None, "follow() comes first"
+        retriever = None if self._watcher.release_id is None else self._retriever(self._watcher.value)
+        return 0 if retriever is None else retriever.item_sequence
+
     def _later(self, value: T) -> T | None:
         """Return a release that knows one more batch of changes; None where it knows all."""
         retriever = self._retriever(value)
-        if retriever is None:
+        if retriever is None or not _changeable(retriever):
             return None
         changes = self._log.read(retriever.item_sequence, limit=BATCH)
         if not changes:
@@ -135,3 +163,7 @@ class ItemFollower(Generic[T]):
             "items_changed", changes=len(changes), encoded=len(changed.encoded), items=len(changed.retriever.snapshot)
         )
         return self._grows(value, changed)
+
+
+def _changeable(retriever: Retriever) -> bool:
+    return retriever.catalogue is not None and retriever.texts.held

@@ -25,14 +25,14 @@ DEPARTMENTS = ("GROCERY", "PRODUCE", "MEAT", "DELI", "FLORAL", "DRUG")
 
 
 class GroupEncoder:
-    """Encodes a text that names a department as that department's direction; a real one needs a trained model."""
+    """Encodes a text or item that names a department as its direction; a real one needs a trained model."""
 
     def __init__(self, directions: Float32) -> None:
         self.directions = directions
         self.calls = 0
 
     def encode(self, texts: Sequence[str], kind: str) -> Float32:
-        assert kind == "text"
+        assert kind in {"text", "item"}
         self.calls += 1
         return np.stack([self.directions[DEPARTMENTS.index(text)] for text in texts])
 
