@@ -29,12 +29,15 @@ class EligibleConfig(BaseModel):
 
     Attributes:
         min_users: fewest distinct users who bought the item before it; without events nobody is counted.
+        new_days: an item that began (`available_from`) no more days before it, or begins later, needs no buyers. An item
+            that has ended by then (`available_to`) is not recommended, whoever bought it.
         items: a filter over the items' columns such as `kind == "product"` (see `features.filters`); None takes all.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     min_users: int = Field(default=5, ge=1)
+    new_days: int = Field(default=28, ge=0)
     items: FilterText | None = None
 
     def allowed(self, items: pl.DataFrame) -> Mask | None:
@@ -118,6 +121,7 @@ class Data:
             cut=cut,
             event=self.features.purchase_event,
             min_users=self.eligibility.min_users if self.n_users else None,
+            new_since=cut - timedelta(days=self.eligibility.new_days),
             allowed=self.eligibility.allowed(self.tables.items),
         )
 
