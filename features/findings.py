@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 # error: the load fails. drop: the rows are left out. merge: rows of one key become one. cast: kept under another type.
-# assume: kept by a declared assumption. exclude: left out by an option of the source, not for being bad.
+# assume: kept by a declared assumption. exclude: left out by an option of the source, or overruled by it, and not bad.
 Action = Literal["error", "drop", "merge", "cast", "assume", "exclude"]
 FIRST_ROWS: Final = 3
 # Of a value shown in a finding: a text may be pages long.

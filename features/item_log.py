@@ -89,6 +89,15 @@ class ItemLog:
         with self._log.opened() as connection:
             return int(connection.execute(_LAST).fetchone()[0])
 
+    def sequence_before(self, moment: datetime) -> int:
+        """Return up to which sequence number, inclusive, every change was received before an aware time."""
+        if not self._path.exists():
+            return 0
+        query = f"SELECT MIN({SEQUENCE}) FROM item_changes WHERE {_RECEIVED} >= ?"  # noqa: S608  # constants only
+        with self._log.opened() as connection:
+            first = connection.execute(query, (microseconds(moment),)).fetchone()[0]
+            return int(connection.execute(_LAST).fetchone()[0] if first is None else first - 1)
+
     def read(self, after: int = 0, *, limit: int | None = None) -> Sequence[LoggedChange]:
         """Return the changes of a greater sequence number, in order; a log that was never written isn't made by it.
 

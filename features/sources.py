@@ -24,7 +24,7 @@ Without `columns` a table's columns keep their names; with it, exactly those lis
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -56,6 +56,7 @@ def load(
     *,
     rules: ValidationConfig | None = None,
     environment: Mapping[str, str] | None = None,
+    known_items: Collection[str] = (),
 ) -> tuple[Tables, ValidationReport]:
     """Read a source and validate it.
 
@@ -65,6 +66,7 @@ def load(
         now: aware time after which an event or a text is in the future.
         rules: validation policies; None takes the defaults.
         environment: variables for database URIs; None takes the process's.
+        known_items: ids that the items are about to get from elsewhere; their events are let through.
 
     Raises:
         SourceNotFoundError, DatasetMissingError: if a file is absent.
@@ -91,7 +93,7 @@ def load(
     if not isinstance(config, TextSetsConfig) and config.texts is not None:
         texts, found = read_texts(config.texts, base, rules, variables)
         tables, notes = replace(tables, texts=texts), (*notes, *found)
-    return validate(tables, rules, now=now, declared=config.declared, notes=notes)
+    return validate(tables, rules, now=now, declared=config.declared, notes=notes, known_items=known_items)
 
 
 def own_replies(config: AnySource) -> dict[str, str]:

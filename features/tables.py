@@ -17,6 +17,8 @@ import numpy.typing as npt
 import polars as pl
 
 from features.schema import (
+    AVAILABLE_FROM,
+    AVAILABLE_TO,
     EVENT,
     ITEM,
     ITEM_ID,
@@ -181,9 +183,13 @@ def eligible_items(
     cut: datetime,
     event: str = PURCHASE,
     min_users: int | None = 5,
+    new_since: datetime | None = None,
     allowed: npt.NDArray[np.bool_] | None = None,
 ) -> npt.NDArray[np.bool_]:
     """Return which items may be recommended as of a cut.
+
+    An item that has ended by the cut (`available_to`) may not. One that begins after it may: whoever asks is shown it
+    from then on.
 
     Args:
         items: the catalogue.
@@ -191,6 +197,8 @@ def eligible_items(
         cut: only events strictly before it count.
         event: the event whose users are counted.
         min_users: fewest distinct users; None asks for none, as where a source has no events.
+        new_since: an item that begins (`available_from`) later needs no users, or nobody would ever find it; None makes
+            no such exception.
         allowed: bool `[n_items]`, which items to keep; None keeps all.
 
     Returns:
@@ -207,6 +215,10 @@ def eligible_items(
             .collect()
         )
         eligible[users_of_item[ITEM].to_numpy()] = True
+    if new_since is not None and AVAILABLE_FROM in items.columns:
+        eligible |= (items[AVAILABLE_FROM] > new_since).fill_null(value=False).to_numpy()
+    if AVAILABLE_TO in items.columns:
+        eligible &= ~(items[AVAILABLE_TO] <= cut).fill_null(value=False).to_numpy()
     return eligible if allowed is None else eligible & allowed
 
 

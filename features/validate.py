@@ -64,6 +64,7 @@ def validate(
     now: datetime,
     declared: Collection[str] | None = None,
     notes: Iterable[Finding] = (),
+    known_items: Collection[str] = (),
 ) -> tuple[Tables, ValidationReport]:
     """Return the canonical tables and the report.
 
@@ -74,6 +75,7 @@ def validate(
         declared: names of the tables that the source has, events only beside items and users. Any of them without rows
             fails; one that isn't declared is left as it is. None takes a shop's, and texts where there are some.
         notes: findings of the reader, put first in the report.
+        known_items: ids that the items table is about to get from elsewhere; their events are let through.
 
     Returns:
         Tables with string ids, UTC times, float64 `value` and `quantity` (null where absent), rows in their order.
@@ -97,7 +99,9 @@ def validate(
         if name in gates:
             _check_catalogue(gates[name], key)
     if EVENTS_TABLE in gates:
-        _check_events(gates[EVENTS_TABLE], gates[ITEMS_TABLE].frame, gates[USERS_TABLE].frame, now)
+        new = pl.Series(ITEM_ID, list(known_items), dtype=pl.String)
+        items = pl.concat([gates[ITEMS_TABLE].frame[ITEM_ID], new])
+        _check_events(gates[EVENTS_TABLE], items, gates[USERS_TABLE].frame[USER_ID], now)
     if TEXTS_TABLE in gates:
         _check_texts(gates[TEXTS_TABLE], now)
     for gate in gates.values():
@@ -145,7 +149,7 @@ def _check_texts(gate: Gate, now: datetime) -> None:
         gate.reject(lost, NULL_KEY, TIMESTAMP, expected="a time, or a split instead", found="null")
 
 
-def _check_events(gate: Gate, items: pl.DataFrame, users: pl.DataFrame, now: datetime) -> None:
+def _check_events(gate: Gate, items: pl.Series, users: pl.Series, now: datetime) -> None:
     gate.leave_columns((*EVENT_KEY, *AMOUNTS, REQUEST_ID))
     for column in (USER_ID, ITEM_ID, EVENT):
         gate.check_text(column)
@@ -153,12 +157,12 @@ def _check_events(gate: Gate, items: pl.DataFrame, users: pl.DataFrame, now: dat
     gate.reject(pl.col(TIMESTAMP).is_null(), NULL_KEY, TIMESTAMP, expected="a time", found="null")
     for column in AMOUNTS:
         gate.check_amount(column)
-    for rule, key, catalogue in ((UNKNOWN_ITEM, ITEM_ID, items), (UNKNOWN_USER, USER_ID, users)):
+    for rule, key, ids in ((UNKNOWN_ITEM, ITEM_ID, items), (UNKNOWN_USER, USER_ID, users)):
         gate.reject(
-            ~pl.col(key).is_in(catalogue[key].implode()),
+            ~pl.col(key).is_in(ids.implode()),
             rule,
             key,
-            expected=f"one of the {catalogue.height:,} ids of its table",
+            expected=f"one of the {len(ids):,} ids of its table",
             found="other ids",
         )
     gate.merge_duplicates()

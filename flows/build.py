@@ -14,13 +14,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Final
 
+import polars as pl
 import structlog
 
 from features.schema import TEXT
 from features.splits import TimePlan
 from features.tables import read_tables
 from features.tasks import TaskSpec
-from flows.current_tables import digest, load_data, refresh_tables
+from flows.current_tables import changes_before, digest, load_data, refresh_tables
 from flows.feature_steps import FeatureSteps
 from flows.replies import read_replies
 from flows.stages.ablations import write_ablations
@@ -55,6 +56,7 @@ class Build:
         settings: the environment.
         tables: the tables step's folder.
         as_of: nothing at or after it is read.
+        item_sequence: the newest of the logged changes of items that is read; 0 for none.
         steps: where finished steps lie.
     """
 
@@ -62,20 +64,37 @@ class Build:
     settings: Settings
     tables: Path
     as_of: datetime
+    item_sequence: int
     steps: StepStore = field(repr=False)
 
     @classmethod
-    def start(cls, workspace: Workspace, settings: Settings, as_of: datetime | None) -> Build:
-        """Read the source where it changed, and stand at `as_of` (None: the end of the data)."""
+    def start(
+        cls, workspace: Workspace, settings: Settings, as_of: datetime | None, item_sequence: int | None = None
+    ) -> Build:
+        """Read the source where it changed, and stand at a time.
+
+        Args:
+            workspace: the folder and its config.
+            settings: the environment.
+            as_of: the time; None takes the end of the data.
+            item_sequence: the newest of the logged changes of items that is read; None takes those received before
+                `as_of`, without one all.
+        """
         steps = StepStore(workspace.runs)
         tables = refresh_tables(workspace, steps)
-        moment = end_of_data(tables) if as_of is None else as_of
-        return cls(workspace=workspace, settings=settings, tables=tables, as_of=moment, steps=steps)
+        return cls(
+            workspace=workspace,
+            settings=settings,
+            tables=tables,
+            as_of=end_of_data(tables) if as_of is None else as_of,
+            item_sequence=changes_before(workspace, tables, as_of) if item_sequence is None else item_sequence,
+            steps=steps,
+        )
 
     @cached_property
     def data(self) -> Data:
         """The catalogue, and the events and texts before the as-of time."""
-        return load_data(self.workspace, self.tables, self.as_of)
+        return load_data(self.workspace, self.tables, self.as_of, self.item_sequence)
 
     @cached_property
     def plan(self) -> TimePlan:
@@ -116,7 +135,8 @@ class Build:
 
     @cached_property
     def _catalogue(self) -> str:
-        return content_hash(self.data.tables.items, self.data.tables.users)
+        known = () if self.data.known is None else (pl.DataFrame(self.data.known, schema=["known"]),)
+        return content_hash(self.data.tables.items, self.data.tables.users, *known)
 
     def _key(self, *sections: str, code: Sequence[str]) -> list[KeyPart]:
         return [self.workspace.config_hash(*sections), source_hash(*code)]
@@ -148,7 +168,7 @@ class Build:
         if not (keep.replay or keep.ewc):
             return None
         origin = find_origin(self._start)
-        return Build.start(Workspace.load(origin.workspace), self.settings, origin.as_of)
+        return Build.start(Workspace.load(origin.workspace), self.settings, origin.as_of, origin.item_sequence)
 
     def training_data(self) -> TrainingData:
         """Return what the encoder trains on."""
@@ -209,7 +229,12 @@ class Build:
                 data,
                 cut,
                 SceneParts(item_vectors=vectors, events=self._behaviour(cut, encoder, collaborative)),
-                SceneConfig(collaborative=config.collaborative, index=config.index, retrieval=config.candidates),
+                SceneConfig(
+                    collaborative=config.collaborative,
+                    index=config.index,
+                    retrieval=config.candidates,
+                    catalogue=data.catalogue_config(self.item_sequence),
+                ),
             ),
         )
 

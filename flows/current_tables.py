@@ -11,9 +11,11 @@ from typing import Final
 import structlog
 
 from features.event_log import EventLog
+from features.item_log import ItemLog
 from features.tables import EVENTS_TABLE, Tables, read_tables
 from flows.replies import logged_turns
 from flows.stages.data import Data
+from flows.stages.item_changes import Catalogue, LoggedItems, changes_until
 from flows.stages.tables import build_tables, content_hash, fingerprint
 from flows.steps import KeyPart, StepStore, source_hash
 from flows.workspace import Workspace
@@ -30,6 +32,9 @@ def refresh_tables(workspace: Workspace, steps: StepStore) -> Path:
     logged = EventLog(workspace.event_log).read() if workspace.config.parts.events else None
     taken = 0 if logged is None else logged.height
     key: list[KeyPart] = [mark, taken, workspace.config_hash("source", "validation"), source_hash("features")]
+    items = LoggedItems.read(workspace.item_log, latest_tables(workspace)) if workspace.config.parts.items else None
+    if items is not None:
+        key += [items.content_hash, source_hash("flows.stages")]
     turns = logged_turns(workspace)
     if turns is not None:
         key += [content_hash(turns.turns), *turns.columns.values(), source_hash("flows.stages")]
@@ -42,7 +47,7 @@ def refresh_tables(workspace: Workspace, steps: StepStore) -> Path:
         "tables",
         [*key, *([] if previous is None else [previous])],
         lambda out: build_tables(
-            out, workspace.config.source, workspace.folder, logged, earlier, workspace.config.validation, turns
+            out, workspace.config.source, workspace.folder, logged, earlier, workspace.config.validation, turns, items
         ),
     )
     workspace.tables.mkdir(parents=True, exist_ok=True)
@@ -59,10 +64,33 @@ def latest_tables(workspace: Workspace) -> Path | None:
     return folder if (folder / f"{EVENTS_TABLE}.parquet").exists() else None
 
 
-def load_data(workspace: Workspace, tables: Path, before: datetime | None) -> Data:
-    """Return the stored tables; events and texts at or after `before` are left out."""
+def changes_before(workspace: Workspace, tables: Path, moment: datetime | None) -> int:
+    """Return how much of the log of items the stored tables hold that was received before a time; None asks for all."""
+    taken = changes_until(tables)
+    return taken if moment is None else min(taken, ItemLog(workspace.item_log).sequence_before(moment))
+
+
+def load_data(workspace: Workspace, tables: Path, before: datetime | None, item_sequence: int) -> Data:
+    """Return the stored tables as they were seen at a time.
+
+    Args:
+        workspace: whose.
+        tables: the tables step.
+        before: events and texts at or after it are left out; None keeps all.
+        item_sequence: changes of items later in the log are not seen.
+    """
     config = workspace.config
-    return Data.load(tables, before=before, features=config.features, texts=config.texts, eligibility=config.eligible)
+    catalogue = None
+    if item_sequence < changes_until(tables):
+        catalogue = Catalogue.at(tables, ItemLog(workspace.item_log).read(), item_sequence)
+    return Data.load(
+        tables,
+        before=before,
+        features=config.features,
+        texts=config.texts,
+        eligibility=config.eligible,
+        catalogue=catalogue,
+    )
 
 
 def digest(*parts: object) -> str:

@@ -44,6 +44,7 @@ from ranking.answers import LoadedRelease
 from ranking.predictor import Predictor
 from ranking.ranker import Ranker
 from retrieval import layout
+from retrieval.catalogue import items_seen
 from retrieval.engine import Retriever
 
 _CAUTIONS: Final = {
@@ -91,7 +92,8 @@ def evaluate_release(
     manifest = store.manifest(chosen)
     assert manifest.as_of is not None
     cut, release = manifest.as_of, store.path(chosen)
-    build, loaded = Build.start(workspace, Settings(), cut), LoadedRelease.load(release)
+    build = Build.start(workspace, Settings(), cut, items_seen(release))
+    loaded = LoadedRelease.load(release)
     stored = read_tables(build.tables)
     held = HeldOutTexts.of(stored if as_of is None else stored.before(as_of), cut, loaded.predictor)
     texts = () if held is None else _texts(build, loaded.predictor, held)
@@ -133,7 +135,8 @@ def _measured(build: Build, release: Path, ranker: Ranker | None, as_of: datetim
     """Return what the window after the release shows of its rankings; None where it ranks nothing, or nothing came."""
     if ranker is None or build.features is None:
         return None
-    data, config = load_data(build.workspace, build.tables, as_of), build.workspace.config
+    data = load_data(build.workspace, build.tables, as_of, build.item_sequence)
+    config = build.workspace.config
     if data.events.filter(pl.col(TIMESTAMP) >= build.as_of).is_empty():
         return None
     users = build.features.users(build.as_of)

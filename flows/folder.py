@@ -109,13 +109,18 @@ class WorkspaceFolder:
 
     @property
     def events(self) -> Path:
-        """The durable event log."""
+        """The durable logs of events and of changes of items, and what online rows start from."""
         return self.state / "events"
 
     @property
     def event_log(self) -> Path:
         """The durable log of events that services took."""
         return self.events / "events.sqlite"
+
+    @property
+    def item_log(self) -> Path:
+        """The durable log of changes of items that services took."""
+        return self.events / "items.sqlite"
 
     @property
     def turn_log(self) -> Path:

@@ -35,3 +35,9 @@ class CatalogueConfig(BaseModel):
         """Return that of a release directory; None where it has no items, or was written before there were any."""
         path = release / CATALOGUE
         return cls.model_validate_json(path.read_bytes()) if path.exists() else None
+
+
+def items_seen(release: Path) -> int:
+    """Return the newest of the logged changes that the items of a release directory hold; 0 for none."""
+    config = CatalogueConfig.load(release)
+    return 0 if config is None else config.item_sequence

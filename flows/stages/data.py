@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +20,8 @@ from features.tables import EVENTS_TABLE, TEXTS_TABLE, Tables, eligible_items, e
 from features.tasks import SeenSpace, TaskSpec
 from features.texts import TextConfig, item_mentions, item_texts, item_titles
 from features.transforms import FeatureConfig, category_codes
+from flows.stages.item_changes import Catalogue
+from retrieval.catalogue import CatalogueConfig
 
 Mask = npt.NDArray[np.bool_]
 
@@ -29,12 +31,15 @@ class EligibleConfig(BaseModel):
 
     Attributes:
         min_users: fewest distinct users who bought the item before it; without events nobody is counted.
+        new_days: an item that began (`available_from`) no more days before it, or begins later, needs no buyers. One
+            that has ended by then (`available_to`) is not recommended, whoever bought it.
         items: a filter over the items' columns such as `kind == "product"` (see `features.filters`); None takes all.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     min_users: int = Field(default=5, ge=1)
+    new_days: int = Field(default=28, ge=0)
     items: FilterText | None = None
 
     def allowed(self, items: pl.DataFrame) -> Mask | None:
@@ -56,6 +61,7 @@ class Data:
         features: names of events and columns.
         texts: templates.
         eligibility: see there.
+        known: bool `[n_items]`, the items that were known then; the others hold places alone. None where all were.
     """
 
     tables: Tables
@@ -63,6 +69,7 @@ class Data:
     features: FeatureConfig
     texts: TextConfig
     eligibility: EligibleConfig
+    known: Mask | None = None
 
     @classmethod
     def load(
@@ -73,12 +80,25 @@ class Data:
         features: FeatureConfig,
         texts: TextConfig,
         eligibility: EligibleConfig,
+        catalogue: Catalogue | None = None,
     ) -> Self:
-        """Read tables from `folder`; what is at or after `before` (aware; None keeps all) is dropped at once."""
+        """Read tables from `folder`; what is at or after `before` (aware; None keeps all) is dropped at once.
+
+        A `catalogue` stands in place of the items stored there.
+        """
         tables = read_tables(folder).without_test()
+        if catalogue is not None:
+            tables = replace(tables, items=catalogue.items)
         if before is not None:
             tables = tables.before(before)
-        return cls(tables=tables, events=encode(tables), features=features, texts=texts, eligibility=eligibility)
+        return cls(
+            tables=tables,
+            events=encode(tables),
+            features=features,
+            texts=texts,
+            eligibility=eligibility,
+            known=None if catalogue is None else catalogue.known,
+        )
 
     @property
     def n_users(self) -> int:
@@ -93,7 +113,11 @@ class Data:
     @cached_property
     def categories(self) -> Int32:
         """Int32 `[n_items]`: each item's category code; -1 where nobody's purchases are told apart by it."""
-        return category_codes(self.tables.items, self.features.category_column if self.n_users else None)[0]
+        return category_codes(self.tables.items, self._category_column)[0]
+
+    @property
+    def _category_column(self) -> str | None:
+        return self.features.category_column if self.n_users else None
 
     @cached_property
     def item_texts(self) -> list[str]:
@@ -110,16 +134,32 @@ class Data:
         """How user texts name each item."""
         return item_mentions(self.tables.items, self.texts)
 
+    def catalogue_config(self, item_sequence: int) -> CatalogueConfig:
+        """Return how the items are made of their columns, for whoever makes one more.
+
+        Args:
+            item_sequence: the newest of the logged changes that they hold.
+        """
+        return CatalogueConfig(
+            texts=self.texts,
+            category_column=self._category_column,
+            eligible_items=self.eligibility.items,
+            new_days=self.eligibility.new_days if self.n_users else None,
+            item_sequence=item_sequence,
+        )
+
     def eligible(self, cut: datetime) -> Mask:
         """Return bool `[n_items]`: which items may be recommended as of the cut."""
-        return eligible_items(
+        eligible = eligible_items(
             self.tables.items,
             self.events,
             cut=cut,
             event=self.features.purchase_event,
             min_users=self.eligibility.min_users if self.n_users else None,
+            new_since=cut - timedelta(days=self.eligibility.new_days),
             allowed=self.eligibility.allowed(self.tables.items),
         )
+        return eligible if self.known is None else eligible & self.known
 
 
 def only_eligible(task: TaskSpec, found: pl.DataFrame, eligible: Mask) -> pl.DataFrame:

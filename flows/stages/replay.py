@@ -15,6 +15,7 @@ from infra.errors import InvalidInputError
 from infra.files import sha256_file
 from infra.manifest import MANIFEST
 from infra.releases import ReleaseStore
+from retrieval.catalogue import items_seen
 from retrieval.encoder.layout import DESCRIPTION, HEADS, WEIGHTS
 from retrieval.layout import ENCODER_DIR
 
@@ -33,11 +34,13 @@ class Origin:
         workspace: the folder of the workspace.
         release_id: the release that trained the encoder.
         as_of: that saw nothing at or after this.
+        item_sequence: the newest of the logged changes of items that it saw; 0 for none.
     """
 
     workspace: Path
     release_id: str
     as_of: datetime
+    item_sequence: int
 
 
 def find_start(start: Path, base: Path) -> Path:
@@ -88,4 +91,9 @@ def find_origin(encoder: Path | None) -> Origin:
         manifest = store.manifest(manifest.parent)
     if manifest.as_of is None:
         raise StartError(f"encoder.keep: expected an as-of time in the manifest of {manifest.release_id}, found none")
-    return Origin(workspace=workspace, release_id=manifest.release_id, as_of=manifest.as_of)
+    return Origin(
+        workspace=workspace,
+        release_id=manifest.release_id,
+        as_of=manifest.as_of,
+        item_sequence=items_seen(store.path(manifest.release_id)),
+    )

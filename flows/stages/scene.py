@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from flows.stages.data import Data, Mask
 from flows.stages.encode import texts_of_users
 from infra.files import write_atomic
 from retrieval import layout
+from retrieval.catalogue import CatalogueConfig
 from retrieval.collaborative import Collaborative
 from retrieval.encoder.runtime import TextEncoder
 from retrieval.engine import RetrievalConfig
@@ -33,11 +34,12 @@ from retrieval.snapshot import ELIGIBLE, TITLE, ItemSnapshot
 
 @dataclass(frozen=True, kw_only=True)
 class SceneConfig:
-    """What a scene is built by: the workspace's sections."""
+    """What a scene is built by: the workspace's sections, and how its items were made."""
 
     collaborative: CollaborativeConfig
     index: IndexConfig
     retrieval: RetrievalConfig
+    catalogue: CatalogueConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +96,7 @@ def build_scene(out: Path, data: Data, cut: datetime, parts: SceneParts, config:
     positions = np.flatnonzero(eligible).astype(np.int32)
     VectorIndex.build(np.asarray(vectors), positions, config.index).save(out / layout.INDEX_DIR)
     write_atomic(out / layout.RETRIEVAL_CONFIG, config.retrieval.model_dump_json(indent=1).encode())
+    write_atomic(out / layout.CATALOGUE, config.catalogue.model_dump_json(indent=1).encode())
     if events is None:
         return
     _embed_users(out, data, events.frames, events.encoder)
@@ -116,8 +119,9 @@ def link_tree(source: Path, target: Path, *, skip: Sequence[str] = ()) -> None:
 def _snapshot(data: Data, cut: datetime, eligible: Mask, stats: pl.DataFrame | None) -> ItemSnapshot:
     """Return the items as of the cut; without statistics, which only events give, each of theirs is missing."""
     items = data.tables.items
-    attributes = [name for name in items.columns if name not in (ITEM_ID, TITLE, *ITEM_STATS)]
-    frame = items.select(ITEM_ID, *attributes).with_columns(
+    # A filter that names a statistic means that, not a column called like it.
+    attributes = [name for name in items.columns if name not in (ITEM_ID, *ITEM_STATS)]
+    frame = items.select(ITEM_ID).with_columns(
         *(
             (pl.lit(None, pl.Float32) if stats is None else pl.lit(stats[column])).alias(name)
             for name, column in zip(ITEM_STATS, ITEM_STATS_COLUMNS, strict=True)
@@ -126,7 +130,8 @@ def _snapshot(data: Data, cut: datetime, eligible: Mask, stats: pl.DataFrame | N
         pl.Series(ELIGIBLE, eligible),
         data.titles.alias(TITLE),
     )
-    return ItemSnapshot.from_frame(frame, as_of=cut, attributes=attributes)
+    # Apart from the frame, whose own title, category code and mark of the eligible may be called like a column.
+    return replace(ItemSnapshot.from_frame(frame, as_of=cut), attributes=items.select(attributes))
 
 
 def _embed_users(out: Path, data: Data, frames: Path, encoder: TextEncoder) -> None:

@@ -22,6 +22,7 @@ from features.sources import SourceConfig, load
 from features.table_config import TableConfig
 from features.tables import EVENTS_TABLE, Tables, extend
 from features.tabular import TablesConfig
+from flows.stages.item_changes import LoggedItems, with_item_changes
 from flows.stages.turns import LoggedTurns, with_turns
 from infra.files import write_atomic
 
@@ -74,6 +75,7 @@ def build_tables(
     previous: Tables | None,
     rules: ValidationConfig | None = None,
     turns: LoggedTurns | None = None,
+    items: LoggedItems | None = None,
 ) -> None:
     """Read, validate and write the canonical tables and `validation.json` into `out`.
 
@@ -86,8 +88,13 @@ def build_tables(
         previous: tables of the last refresh, whose positions are kept.
         rules: what happens to rows that break a rule; None takes the defaults.
         turns: texts that services replied to; they join the source's. None where there are none.
+        items: changes of items that services took; they apply to the source's. None where there are none.
     """
-    tables, report = load(config, base, datetime.now(UTC), rules=rules)
+    known = () if items is None else items.ids
+    tables, report = load(config, base, datetime.now(UTC), rules=rules, known_items=known)
+    if items is not None:
+        tables, findings = with_item_changes(out, tables, items)
+        report = report.model_copy(update={"findings": (*report.findings, *findings)})
     if logged is not None:
         tables, findings = with_logged(tables, logged)
         report = report.model_copy(update={"findings": (*report.findings, *findings)})

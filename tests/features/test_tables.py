@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.schema import EVENT, ITEM, ITEM_ID, KIND, SPLIT, TEXT, TEXT_ID, TIMESTAMP, USER, USER_ID
+from features.schema import UTC as UTC_DTYPE
 from features.tables import (
     Tables,
     TablesNotFoundError,
@@ -131,6 +132,32 @@ def test_eligible_counts_distinct_users_before_the_cut() -> None:
     allowed = np.array([True, True, True, False])
     products = eligible_items(items, events, cut=DAY[3], min_users=2, allowed=allowed)
     np.testing.assert_array_equal(products, [True, False, False, False])
+
+
+def test_new_items_need_no_buyers_and_ended_ones_have_had_theirs() -> None:
+    begins = [DAY[0], DAY[1], DAY[2], DAY[3], None, None, None]
+    ends = [None, None, None, None, DAY[2], DAY[3], None]
+    # Of seven items the last three have been bought by two users.
+    items = pl.DataFrame(
+        {ITEM_ID: list("abcdefg"), "available_from": begins, "available_to": ends},
+        schema_overrides=dict.fromkeys(("available_from", "available_to"), UTC_DTYPE),
+    )
+    events = pl.DataFrame(
+        [(user, item, "purchase", DAY[0]) for user in (0, 1) for item in (4, 5, 6)],
+        schema=[USER, ITEM, EVENT, TIMESTAMP],
+        orient="row",
+    )
+    # a and b began no later than DAY[1]; c did, d even after the cut; e has ended at the cut, f will.
+    eligible = eligible_items(items, events, cut=DAY[2], min_users=2, new_since=DAY[1])
+    np.testing.assert_array_equal(eligible, [False, False, True, True, False, True, True])
+    without = eligible_items(items, events, cut=DAY[2], min_users=2)
+    np.testing.assert_array_equal(without, [False, False, False, False, False, True, True])
+    all_but_ended = eligible_items(items, events, cut=DAY[2], min_users=None)
+    np.testing.assert_array_equal(all_but_ended, [True, True, True, True, False, True, True])
+    # What may not be recommended at all isn't for being new.
+    allowed = np.array([True] * 3 + [False] * 4)
+    few = eligible_items(items, events, cut=DAY[2], min_users=2, new_since=DAY[1], allowed=allowed)
+    np.testing.assert_array_equal(few, [False, False, True, False, False, False, False])
 
 
 def test_where_nobody_can_buy_every_item_of_its_kind_is_eligible() -> None:

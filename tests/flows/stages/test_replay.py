@@ -59,7 +59,7 @@ def first(tmp_path: Path) -> Path:
 
 
 def test_a_start_is_an_encoder_or_its_release(first: Path, tmp_path: Path) -> None:
-    release = _release(first, "r1", None, as_of=THEN)
+    release = _release(first, "r1", None, as_of=THEN, item_sequence=0)
     for named in (release, release / ENCODER_DIR, Path("../first/.polyrank/releases/r1")):
         assert find_start(named, tmp_path / "second") == release / ENCODER_DIR
     with pytest.raises(StartError, match=r"encoder\.start: expected encoder\.json in .*nowhere or in its encoder/"):
