@@ -54,6 +54,26 @@ def test_nothing_published(store: ReleaseStore) -> None:
         _ = watcher.value
 
 
+def test_a_value_is_changed_in_place(store: ReleaseStore) -> None:
+    watcher = watch(store)
+    assert not watcher.update(lambda value: value + "!")
+    make(store, "a")
+    make(store, "b")
+    store.publish("a")
+    watcher.load_initial()
+    before = watcher.loaded
+    assert watcher.update(lambda value: value + "!")
+    assert (watcher.release_id, watcher.value, before.value) == ("a", "a!", "a")
+    assert not watcher.update(lambda _: None)
+    with pytest.raises(ZeroDivisionError):
+        watcher.update(lambda _: str(1 / 0))
+    assert watcher.value == "a!"
+    # Of the next release it is the loader's business to know what changed.
+    store.publish("b")
+    assert watcher.poll()
+    assert watcher.value == "b"
+
+
 def test_load_then_follow_forward_and_back(store: ReleaseStore) -> None:
     make(store, "a")
     make(store, "b")

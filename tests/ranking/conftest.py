@@ -201,8 +201,8 @@ class WordVectors:
     def __init__(self) -> None:
         self.passes = 0
 
-    def encode(self, texts: Sequence[str], kind: Literal["text"]) -> Float32:
-        assert kind == "text"
+    def encode(self, texts: Sequence[str], kind: Literal["text", "item"]) -> Float32:
+        assert kind in {"text", "item"}
         self.passes += 1
         rows = [np.random.default_rng(zlib.crc32(text.encode())).normal(size=8) for text in texts]
         vectors = np.stack(rows).astype(np.float32)
