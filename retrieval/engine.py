@@ -25,10 +25,10 @@ from retrieval.contract import Degraded, Limits, SourceName
 from retrieval.encoder.head_runtime import Heads
 from retrieval.index import IndexConfig, VectorIndex
 from retrieval.lazy_encoder import LazyEncoder, TextEncoderLike
-from retrieval.live.index import Searchable
 from retrieval.parts import Part
 from retrieval.rows import ItemRows
 from retrieval.scope import Scope, Scopes
+from retrieval.searchable import Searchable
 from retrieval.snapshot import ItemSnapshot
 from retrieval.sources import SOURCES, Candidates, Ranking, SourceQuota
 

@@ -26,12 +26,13 @@ class Scope:
     Attributes:
         open: bool `[n_items]`, read-only: allowed but for those excluded.
         excluded: int32 `[e]` distinct positions.
-        whole: `open` is every eligible item, so an index of these needs no mask.
+        absent: int32 `[a]`, ascending: the eligible items that `open` lacks, where the clock alone takes any away, so
+            that an index of the eligible needs no mask; None where more does.
     """
 
     open: Mask
     excluded: Int32
-    whole: bool
+    absent: Int32 | None
 
     @cached_property
     def allowed(self) -> Mask:
@@ -46,7 +47,7 @@ class Scope:
         """Return the same but for some more items (int32 positions)."""
         if not len(items):
             return self
-        return Scope(open=self.open, excluded=np.union1d(self.excluded, items), whole=self.whole)
+        return Scope(open=self.open, excluded=np.union1d(self.excluded, items), absent=self.absent)
 
 
 class Scopes:
@@ -60,6 +61,8 @@ class Scopes:
         self._snapshot = snapshot
         self._filters = ItemFilters(snapshot)
         self._availability = Availability(snapshot.attributes)
+        nothing = np.empty(0, np.int32)
+        self._present: tuple[Mask | None, Mask, Int32] = (None, snapshot.eligible, nothing)
 
     def available(self, item: int, now: datetime) -> bool:
         """Return whether an item's window holds an aware time."""
@@ -78,8 +81,8 @@ class Scopes:
             FilterError: the filter is none, or doesn't fit the items.
         """
         snapshot = self._snapshot
-        available = self._availability.at(snapshot.as_of if now is None else now)
-        parts = [] if available is None else [available]
+        open_, absent = self._present_at(snapshot.as_of if now is None else now)
+        parts = []
         if limits.filter is not None:
             parts.append(self._filters.mask(limits.filter))
         if limits.allow is not None:
@@ -87,10 +90,21 @@ class Scopes:
         unwanted = snapshot.positions(limits.exclude)
         gone = np.concatenate([unwanted[unwanted >= 0], np.asarray(excluded, np.int32)])
         return Scope(
-            open=np.logical_and.reduce([snapshot.eligible, *parts]) if parts else snapshot.eligible,
+            open=np.logical_and.reduce([open_, *parts]) if parts else open_,
             excluded=np.unique(gone).astype(np.int32, copy=False),
-            whole=not parts,
+            absent=None if parts else absent,
         )
+
+    def _present_at(self, now: datetime) -> tuple[Mask, Int32]:
+        """Return the eligible items that are available, bool `[n_items]`, and int32 positions of the other eligible."""
+        available = self._availability.at(now)
+        known, open_, absent = self._present
+        if available is not known:
+            eligible = self._snapshot.eligible
+            open_ = eligible if available is None else eligible & available
+            absent = np.flatnonzero(eligible & ~open_).astype(np.int32)
+            self._present = available, open_, absent
+        return open_, absent
 
     def _listed(self, item_ids: Sequence[str]) -> Mask:
         positions = self._snapshot.positions(item_ids)

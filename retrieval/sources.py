@@ -18,9 +18,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from features.schema import Float32, Int32
 from retrieval.contract import SourceName
-from retrieval.live.index import Searchable
 from retrieval.rows import ItemRows
 from retrieval.scope import Scope
+from retrieval.searchable import Searchable, few, search_without
 
 Mask = npt.NDArray[np.bool_]
 
@@ -50,10 +50,6 @@ _NAMES: Final[tuple[tuple[SourceName, ...], ...]] = tuple(
 # Cormack, Clarke and Buettcher 2009.
 _FUSION: Final = 60
 
-
-# To find one excluded item and drop it costs what a mask over some 500 items does: of 200,000 (k = 150), 100 excluded
-# ones took 4.6 ms this way and 6.6 by a mask in a flat index, .17 and .40 in an inverted file; 1,000 took 7.0 and .82.
-_MASKED_ITEMS: Final = 500
 
 # Quotas are for this many candidates; they sum to more because sources overlap.
 PER: Final = 500
@@ -141,11 +137,11 @@ class Candidates:
 
 def semantic(index: Searchable, vector: Float32, n: int, scope: Scope) -> Ranking:
     """Return the items of the scope nearest to `vector` (float32 `[dim]`, length 1)."""
-    if scope.whole and len(scope.excluded) * _MASKED_ITEMS <= len(scope.open):
-        items, scores = index.search(vector[None], n + len(scope.excluded))
-        kept = ~np.isin(items[0], scope.excluded)
-        return Ranking(items=items[0][kept][:n], scores=scores[0][kept][:n])
-    items, scores = index.search(vector[None], n, scope.allowed)
+    gone = None if scope.absent is None else np.union1d(scope.excluded, scope.absent)
+    if gone is not None and few(len(gone), len(scope.open)):
+        items, scores = search_without(index, vector[None], n, gone)
+    else:
+        items, scores = index.search(vector[None], n, scope.allowed)
     return Ranking(items=items[0], scores=scores[0])
 
 

@@ -3,27 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Protocol, Self
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 
 from features.schema import Float32, Int32
 from retrieval.rows import ItemRows
+from retrieval.searchable import Searchable, few, search_without
 
 Mask = npt.NDArray[np.bool_]
-
-
-class Searchable(Protocol):
-    """What finds the nearest items: a release's `VectorIndex`, or a `LayeredIndex` over it."""
-
-    def __len__(self) -> int:
-        """Return how many items it holds."""
-        ...
-
-    def search(self, queries: Float32, k: int, allowed: Mask | None = None) -> tuple[Int32, Float32]:
-        """Return positions int32 `[q, k']` and inner products float32 `[q, k']`, best first; see `VectorIndex`."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -73,8 +62,10 @@ class LayeredIndex:
 
     def search(self, queries: Float32, k: int, allowed: Mask | None = None) -> tuple[Int32, Float32]:
         """Return the nearest allowed items of each query; arguments and answer as of `VectorIndex.search`."""
-        below = self._below(allowed)
-        found, scores = self.base.search(queries, k, below)
+        if allowed is None and few(len(self.hidden), len(self.base)):
+            found, scores = search_without(self.base, queries, k, self.hidden)
+        else:
+            found, scores = self.base.search(queries, k, self._below(allowed))
         own = np.arange(len(self.positions)) if allowed is None else np.flatnonzero(allowed[self.positions])
         if not len(own):
             return found, scores
@@ -84,10 +75,8 @@ class LayeredIndex:
         best = np.argsort(-both, axis=1, kind="stable")[:, :k]
         return np.take_along_axis(named, best, axis=1), np.take_along_axis(both, best, axis=1)
 
-    def _below(self, allowed: Mask | None) -> Mask | None:
-        """Return bool `[n_base]`: what the base may name; None where that is all it holds."""
-        if allowed is None and not len(self.hidden):
-            return None
-        below = np.ones(len(self.held), bool) if allowed is None else allowed[: len(self.held)].copy()
+    def _below(self, allowed: Mask | None) -> Mask:
+        """Return bool `[n_base]`: what the base may name."""
+        below = self.held.copy() if allowed is None else allowed[: len(self.held)].copy()
         below[self.hidden] = False
         return below

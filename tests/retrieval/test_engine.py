@@ -135,7 +135,7 @@ def test_few_exclusions_need_no_mask(retriever: Retriever, monkeypatch: pytest.M
     nearest = retriever.nearest(vector, 30).items
     limits = Limits(exclude=[retriever.snapshot.item_ids[item] for item in nearest[::2]])
     masked = retriever.nearest(vector, 15, limits)
-    monkeypatch.setattr("retrieval.sources._MASKED_ITEMS", 1)
+    monkeypatch.setattr("retrieval.searchable._MASKED_ITEMS", 1)
     dropped = retriever.nearest(vector, 15, limits)
     np.testing.assert_array_equal(dropped.items, masked.items)
     np.testing.assert_allclose(dropped.scores, masked.scores, atol=1e-6)

@@ -26,7 +26,8 @@ def snapshot(world: World) -> ItemSnapshot:
 
 def test_no_limits_are_all_eligible_items(world: World) -> None:
     scope = Scopes(world.snapshot).of(Limits(), now=None)
-    assert scope.whole
+    assert scope.absent is not None
+    assert not len(scope.absent)
     assert scope.allowed is world.snapshot.eligible
 
 
@@ -40,7 +41,7 @@ def test_each_limit_takes_its_items_away(snapshot: ItemSnapshot) -> None:
     expected = snapshot.eligible & deli & inside & (np.arange(len(snapshot)) < 250)
     assert expected[[123, 129]].all()
     expected[[123, 129]] = False
-    assert not scope.whole
+    assert scope.absent is None
     np.testing.assert_array_equal(scope.allowed, expected)
     assert scope.excluded.tolist() == [123, 129]
     more = scope.without(np.array([135, 123], np.int32))
@@ -54,6 +55,10 @@ def test_an_item_is_named_once_it_is_available(snapshot: ItemSnapshot) -> None:
     early = scopes.of(Limits(), now=snapshot.as_of + WEEK - timedelta(seconds=1))
     late = scopes.of(Limits(), now=snapshot.as_of + WEEK)
     assert not early.allowed[:100].any()
+    assert early.absent is not None
+    assert early.absent.tolist() == np.flatnonzero(snapshot.eligible[:100]).tolist()
+    assert late.absent is not None
+    assert not len(late.absent)
     np.testing.assert_array_equal(late.allowed, snapshot.eligible)
     # The release's own time is the one of its statistics.
     assert not scopes.of(Limits(), now=None).allowed[:100].any()
