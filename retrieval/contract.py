@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal, Self
+from collections.abc import Sequence
+from typing import Final, Literal, Self, TypedDict
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -94,6 +95,14 @@ class Candidate(BaseModel):
     item_id: str
     score: float
     sources: list[SourceName]
+
+
+class CandidateRow(TypedDict):
+    """The fields of a `Candidate` as a service writes them."""
+
+    item_id: str
+    score: float
+    sources: Sequence[SourceName]
 
 
 class CandidatesResponse(BaseModel):

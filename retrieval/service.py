@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Annotated, Protocol
 
+import orjson
 import structlog
 from fastapi import APIRouter, FastAPI, Query, Response
 
@@ -42,14 +43,16 @@ class OnlineFeatures(Protocol):
         ...
 
 
-def candidates(
+def candidates_json(
     loaded: Loaded[Retriever],
     features: OnlineFeatures | None,
     request: CandidatesRequest,
     settings: Settings,
     metrics: Metrics,
-) -> CandidatesResponse:
-    """Answer one request from one release.
+) -> bytes:
+    """Answer one request from one release: a `CandidatesResponse` as JSON.
+
+    Five hundred candidates take half a millisecond so; as pydantic models, made and written, they took more than five.
 
     Raises:
         MissingPartError: a user, or a source that reads events, of a release without them.
@@ -72,7 +75,7 @@ def candidates(
         found, fallbacks = answer(loaded.value, request, user, now=datetime.now(UTC))
     degraded += fallbacks
     metrics.count_degraded(degraded)
-    return CandidatesResponse.model_construct(release=loaded.release_id, candidates=found, degraded=degraded)
+    return orjson.dumps({"release": loaded.release_id, "candidates": found, "degraded": degraded})
 
 
 def _check_parts(loaded: Loaded[Retriever], request: CandidatesRequest) -> None:
@@ -109,14 +112,14 @@ def router(
     @routes.post("/v1/candidates", response_model=CandidatesResponse, responses=problem_responses(409))
     def post_candidates(request: CandidatesRequest) -> Response:
         """Return candidates for a user, a text or an item, best first."""
-        return _json(candidates(current(), features, request, settings, metrics))
+        return _json(candidates_json(current(), features, request, settings, metrics))
 
     # ":path", since an item id may hold a slash.
     @routes.get("/v1/similar/{item_id:path}", response_model=CandidatesResponse, responses=problem_responses(404, 409))
     def get_similar(item_id: str, k: Annotated[int, Query(ge=1, le=MAX_CANDIDATES)] = 100) -> Response:
         """Return items like one item, itself left out."""
         request = CandidatesRequest(item_id=item_id, k=k)
-        return _json(candidates(current(), features, request, settings, metrics))
+        return _json(candidates_json(current(), features, request, settings, metrics))
 
     return routes
 
@@ -170,6 +173,5 @@ def items_age_s(retriever: Retriever) -> float:
     return (datetime.now(UTC) - retriever.snapshot.as_of).total_seconds()
 
 
-def _json(response: CandidatesResponse) -> Response:
-    """Return the body as pydantic writes it: FastAPI would validate our own 500 candidates once more."""
-    return Response(response.model_dump_json(), media_type="application/json")
+def _json(content: bytes) -> Response:
+    return Response(content, media_type="application/json")

@@ -7,7 +7,7 @@ so a narrow filter leaves fewer candidates only when fewer items are allowed.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntFlag
 from typing import Final
@@ -202,6 +202,12 @@ def merge(
     names = [name for name in SOURCES if name in rankings and len(rankings[name].items)]
     if not names or k <= 0:
         return Candidates(items=np.empty(0, np.int32), scores=np.empty(0, np.float32), sources=np.empty(0, np.uint8))
+    if len(names) == 1:
+        (name,) = names
+        items = rankings[name].items[:k]
+        fused = weights[name] / (_FUSION + 1 + np.arange(len(items)))
+        bits = np.full(len(items), int(Source.named(name)), np.uint8)
+        return Candidates(items=items, scores=fused.astype(np.float32), sources=bits)
     ranks = np.concatenate([np.arange(len(rankings[name].items)) for name in names])
     lengths = [len(rankings[name].items) for name in names]
     nominated = ranks < np.repeat([counts.get(name, 0) for name in names], lengths)
@@ -220,9 +226,9 @@ def merge(
     return Candidates(items=items[keep], scores=scores[keep].astype(np.float32), sources=sources[keep])
 
 
-def source_names(bits: int) -> list[SourceName]:
+def source_names(bits: int) -> Sequence[SourceName]:
     """Return the names behind provenance bits, in the order of `SOURCES`."""
-    return list(_NAMES[bits])
+    return _NAMES[bits]
 
 
 def weighted_mean(vectors: ItemRows, items: Int32, weights: Float32) -> Float32 | None:

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from features.schema import CATEGORY_STATS, HISTORY_STATS, Float32, UserFeatures
 from infra.errors import PolyrankError
-from retrieval.contract import Candidate, CandidatesRequest, Degraded
+from retrieval.contract import Candidate, CandidateRow, CandidatesRequest, Degraded
 from retrieval.engine import Retriever
 from retrieval.layout import SNAPSHOT, WARMUP
 from retrieval.parts import missing_part
@@ -105,7 +105,7 @@ class Warmup(BaseModel):
 
 def answer(
     retriever: Retriever, request: CandidatesRequest, user: UserFeatures | None, *, now: datetime | None = None
-) -> tuple[list[Candidate], list[Degraded]]:
+) -> tuple[list[CandidateRow], list[Degraded]]:
     """Answer a contract's request: the one path of the service, the recording and the replay.
 
     The latter two, which must agree at any time, ask as of the release's own.
@@ -120,15 +120,10 @@ def answer(
         now=now,
     )
     ids, merged = retriever.snapshot.item_ids, found.candidates
-    # One validated list: pydantic's core builds 500 in 0.8 ms, constructing them one by one takes 1.8 ms.
-    candidates = _CANDIDATES.validate_python(
-        [
-            {"item_id": ids[item], "score": score, "sources": source_names(bits)}
-            for item, score, bits in zip(
-                merged.items.tolist(), merged.scores.tolist(), merged.sources.tolist(), strict=True
-            )
-        ]
-    )
+    rows = zip(merged.items.tolist(), merged.scores.tolist(), merged.sources.tolist(), strict=True)
+    candidates: list[CandidateRow] = [
+        {"item_id": ids[item], "score": score, "sources": source_names(bits)} for item, score, bits in rows
+    ]
     return candidates, list(found.degraded)
 
 
@@ -140,7 +135,8 @@ def record(
     for request, user in requests:
         candidates, degraded = answer(retriever, request, user)
         row = None if user is None else UserRow.of(user)
-        cases.append(RetrievalCase(request=request, user=row, candidates=candidates, degraded=degraded))
+        golden = _CANDIDATES.validate_python(candidates)
+        cases.append(RetrievalCase(request=request, user=row, candidates=golden, degraded=degraded))
     return cases
 
 
@@ -149,7 +145,7 @@ def replay(retriever: Retriever, cases: Sequence[RetrievalCase]) -> list[str]:
     mismatches = []
     for number, case in enumerate(cases):
         candidates, degraded = answer(retriever, case.request, case.user.features() if case.user else None)
-        scores = {candidate.item_id: candidate.score for candidate in candidates}
+        scores = {candidate["item_id"]: candidate["score"] for candidate in candidates}
         matched = sum(
             abs(scores.get(golden.item_id, math.inf) - golden.score) <= _SCORE_TOLERANCE for golden in case.candidates
         )

@@ -80,10 +80,10 @@ def test_merge_by_hand() -> None:
     assert merged.items.tolist() == [6, 5, 7, 9]
     np.testing.assert_allclose(merged.scores, [0.03252, 0.01639, 0.01613, 0.00820], atol=1e-5)
     assert [source_names(bits) for bits in merged.sources] == [
-        ["semantic", "collaborative"],
-        ["semantic"],
-        ["collaborative"],
-        ["trending"],
+        ("semantic", "collaborative"),
+        ("semantic",),
+        ("collaborative",),
+        ("trending",),
     ]
 
 
@@ -95,6 +95,18 @@ def test_merge_fills_after_the_quotas() -> None:
     # Within its quota a source's word stands even where another item has the better fused rank.
     rankings = {"trending": ranking(8, 9), "repeat": ranking(1, 2, 3)}
     assert sorted(merge(rankings, {"trending": 1, "repeat": 1}, WEIGHTS, 2).items.tolist()) == [1, 8]
+
+
+@given(items=st.lists(st.integers(0, 40), unique=True, max_size=20), k=st.integers(1, 30), quota=st.integers(0, 9))
+@settings(deadline=None)
+def test_one_source_is_merged_as_beside_one_that_says_nothing(items: list[int], k: int, quota: int) -> None:
+    alone = merge({"repeat": ranking(*items)}, {"repeat": quota}, WEIGHTS, k)
+    # An item that another source names last, and that is no candidate of either quota, changes nothing above it.
+    beside = merge({"repeat": ranking(*items), "trending": ranking(99)}, {"repeat": 99, "trending": 0}, WEIGHTS, 99)
+    kept = beside.items != 99
+    np.testing.assert_array_equal(alone.items, beside.items[kept][:k])
+    np.testing.assert_array_equal(alone.scores, beside.scores[kept][:k])
+    np.testing.assert_array_equal(alone.sources, beside.sources[kept][:k])
 
 
 def test_merge_of_nothing() -> None:
@@ -128,7 +140,7 @@ def test_merge_properties(named: dict[str, list[int]], k: int, quota: int) -> No
 
 def test_bits_and_names() -> None:
     assert [Source.named(name) for name in SOURCES] == [1, 2, 4, 8]
-    assert source_names(0b1010) == ["collaborative", "trending"]
+    assert source_names(0b1010) == ("collaborative", "trending")
 
 
 def test_weighted_mean() -> None:
