@@ -27,12 +27,13 @@ from flows.replies import read_replies
 from flows.stages.ablations import write_ablations
 from flows.stages.data import Data, end_of_data, start_of_events
 from flows.stages.rank import Scene, fit_models
-from flows.stages.release import ReleaseParts, WarmUp, write_release
+from flows.stages.release import NOT_RELEASED, ReleaseParts, WarmUp, write_release
 from flows.stages.replay import find_origin, find_start, start_digests
-from flows.stages.scene import Behaviour, SceneConfig, SceneParts, build_scene, embed_items
+from flows.stages.scene import Behaviour, SceneConfig, SceneParts, build_scene
 from flows.stages.tables import content_hash
 from flows.stages.unlabelled import encoder_data
-from flows.steps import KeyPart, StepStore, identity, source_hash
+from flows.stages.vectors import embed_items
+from flows.steps import KeyPart, StepStore, contents, identity, source_hash
 from flows.workspace import Workspace
 from infra.releases import ReleaseStore
 from infra.settings import Settings
@@ -205,11 +206,14 @@ class Build:
 
     def item_vectors(self, encoder: Path) -> Path:
         """Return the vectors of every item."""
-        data = self.data
+        # By its content: a release's encoder is the one of the step that it was taken over from.
+        own = contents(encoder, skip=NOT_RELEASED)
         return self.steps.run(
             "item_vectors",
-            [identity(encoder), self._catalogue, self.workspace.config_hash("texts")],
-            lambda out: embed_items(out, data, TextEncoder.load(encoder)),
+            [own, self._catalogue, self.workspace.config_hash("texts"), source_hash("features")],
+            lambda out: embed_items(
+                out, self.data.item_texts, lambda: TextEncoder.load(encoder), self.steps.finished("item_vectors", own)
+            ),
         )
 
     def scene(self, cut: datetime, encoder: Path, collaborative: Path | None = None) -> Path:

@@ -18,10 +18,11 @@ import numpy as np
 import polars as pl
 
 from features.rows import ITEM_STATS_COLUMNS
-from features.schema import CATEGORY, ITEM_ID, ITEM_STATS, USER_ID, Float32
+from features.schema import CATEGORY, ITEM_ID, ITEM_STATS, USER_ID
 from flows.stages.collaborative import CollaborativeConfig, fit_collaborative
 from flows.stages.data import Data, Mask
 from flows.stages.encode import texts_of_users
+from flows.stages.vectors import save_array
 from infra.files import write_atomic
 from retrieval import layout
 from retrieval.catalogue import CatalogueConfig
@@ -70,11 +71,6 @@ class SceneParts:
 
     item_vectors: Path
     events: Behaviour | None
-
-
-def embed_items(out: Path, data: Data, encoder: TextEncoder) -> None:
-    """Write float32 `[n_items, dim]` vectors of every item's text below `out`."""
-    _save(out / layout.ITEM_VECTORS, encoder.encode(data.item_texts, "item"))
 
 
 def build_scene(out: Path, data: Data, cut: datetime, parts: SceneParts, config: SceneConfig) -> None:
@@ -140,11 +136,5 @@ def _embed_users(out: Path, data: Data, frames: Path, encoder: TextEncoder) -> N
     found = encoder.encode(texts.to_list(), "user")
     vectors = np.zeros((data.n_users, found.shape[1]), np.float32)
     vectors[users.to_numpy()] = found
-    _save(out / layout.USER_VECTORS, vectors)
+    save_array(out / layout.USER_VECTORS, vectors)
     write_atomic(out / layout.USER_IDS, json.dumps(data.tables.users[USER_ID].to_list()).encode())
-
-
-def _save(path: Path, vectors: Float32) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("wb") as file:
-        np.save(file, np.ascontiguousarray(vectors, np.float32), allow_pickle=False)
