@@ -24,22 +24,21 @@ from features.tasks import TaskSpec
 from flows.current_tables import changes_before, digest, load_data, refresh_tables
 from flows.feature_steps import FeatureSteps
 from flows.replies import read_replies
+from flows.scene_steps import SceneSteps
 from flows.stages.ablations import write_ablations
 from flows.stages.data import Data, end_of_data, start_of_events
 from flows.stages.rank import Scene, fit_models
 from flows.stages.release import ReleaseParts, WarmUp, write_release
 from flows.stages.replay import find_origin, find_start, start_digests
-from flows.stages.scene import Behaviour, SceneConfig, SceneParts, build_scene, embed_items
 from flows.stages.tables import content_hash
 from flows.stages.unlabelled import encoder_data
-from flows.steps import KeyPart, StepStore, identity, source_hash
+from flows.steps import KeyPart, StepStore, source_hash
 from flows.workspace import Workspace
 from infra.releases import ReleaseStore
 from infra.settings import Settings
 from ranking.reply.config import Replies
 from retrieval.encoder.data import TrainingData
 from retrieval.encoder.head_runtime import Heads
-from retrieval.encoder.runtime import TextEncoder
 
 log = structlog.get_logger(__name__)
 
@@ -203,49 +202,19 @@ class Build:
         run = f"{self.workspace.config.name}/{self.steps.path('encoder', self.encoder_key).name}"
         train_encoder(self.training_data(), config, out, replay=replay, trackers=self.settings.trackers, run=run)
 
-    def item_vectors(self, encoder: Path) -> Path:
-        """Return the vectors of every item."""
-        data = self.data
-        return self.steps.run(
-            "item_vectors",
-            [identity(encoder), self._catalogue, self.workspace.config_hash("texts")],
-            lambda out: embed_items(out, data, TextEncoder.load(encoder)),
-        )
-
     def scene(self, cut: datetime, encoder: Path, collaborative: Path | None = None) -> Path:
-        """Return everything retrieval knows as of a cut."""
-        config, data = self.workspace.config, self.data
-        sections = ("eligible", "texts", "index", "candidates")
-        vectors = self.item_vectors(encoder)
-        key = [cut, vectors, *self._key(*sections, code=["retrieval", "flows.stages"])]
-        if self.features is not None:
-            shared: list[KeyPart] = [] if collaborative is None else [identity(collaborative)]
-            key += [self.features.frames(cut), *self._key("features", "collaborative", code=["features"]), *shared]
-        return self.steps.run(
-            "scene",
-            key,
-            lambda out: build_scene(
-                out,
-                data,
-                cut,
-                SceneParts(item_vectors=vectors, events=self._behaviour(cut, encoder, collaborative)),
-                SceneConfig(
-                    collaborative=config.collaborative,
-                    index=config.index,
-                    retrieval=config.candidates,
-                    catalogue=data.catalogue_config(self.item_sequence),
-                ),
-            ),
-        )
+        """Return everything retrieval knows as of a cut; see `SceneSteps.scene`."""
+        return self._scenes.scene(cut, encoder, collaborative)
 
-    def _behaviour(self, cut: datetime, encoder: Path, collaborative: Path | None) -> Behaviour | None:
-        if self.features is None:
-            return None
-        return Behaviour(
-            frames=self.features.frames(cut),
-            item_stats=self.features.item_stats(cut),
-            encoder=TextEncoder.load(encoder),
-            collaborative=collaborative,
+    @cached_property
+    def _scenes(self) -> SceneSteps:
+        return SceneSteps(
+            workspace=self.workspace,
+            data=self.data,
+            catalogue=self._catalogue,
+            item_sequence=self.item_sequence,
+            features=self.features,
+            steps=self.steps,
         )
 
     def models(self, encoder: Path) -> Path:

@@ -7,6 +7,7 @@ stale reuse. Two processes that build the same step both succeed; the first to f
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -24,7 +25,7 @@ from rich.console import Console
 from flows.report import StageRecord
 from flows.stage_lines import Stages
 from flows.words import format_day, format_seconds
-from infra.files import TargetExistsError, atomic_directory, clean_partial, remove_directory
+from infra.files import TargetExistsError, atomic_directory, clean_partial, remove_directory, sha256_file
 from infra.telemetry import StageTimer
 
 STEP_FILE: Final = "step.json"
@@ -123,6 +124,20 @@ class StepStore:
             self._reuse(target, label)
         return target
 
+    def finished(self, name: str, first: KeyPart) -> list[Path]:
+        """Return the finished steps of a name whose key begins with a part, the latest first.
+
+        A prune may remove any of them at any time.
+        """
+        found = []
+        for folder in self.root.glob(f"{name}-*"):
+            # One that is being built or removed has another name, or no record any more.
+            with contextlib.suppress(FileNotFoundError):
+                record = read_step(folder)
+                if record.key[:1] == (_plain(first),):
+                    found.append((record.finished_at, folder))
+        return [folder for _, folder in sorted(found, reverse=True)]
+
     def prune(self, unused_since: datetime, keep: Collection[Path] = ()) -> list[Path]:
         """Remove the steps that no run has built or reused since a time, and return their folders.
 
@@ -181,6 +196,16 @@ def read_step(folder: Path) -> StepRecord:
 def identity(folder: Path) -> KeyPart:
     """Return what tells a folder from others: a step's name carries its hash, a release's part goes by the release."""
     return folder if _complete(folder) else f"{folder.parent.name}/{folder.name}"
+
+
+def contents(folder: Path, *, skip: Collection[str] = ()) -> str:
+    """Return a sha256 over the files of a folder and their names, but for its entries named in `skip`."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        relative = path.relative_to(folder)
+        if path.is_file() and relative.parts[0] not in skip:
+            digest.update(f"{relative}\0{sha256_file(path)}\0".encode())
+    return digest.hexdigest()
 
 
 def source_hash(*packages: str) -> str:

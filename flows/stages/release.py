@@ -30,6 +30,8 @@ from retrieval.warmup import record as record_retrieval
 
 Row = TypeVar("Row")
 
+# What an encoder's step holds besides what a release takes over.
+NOT_RELEASED: Final = (STEP_FILE, "tensorboard")
 # Of each kind: users, and texts.
 _WARM_UP: Final = 8
 
@@ -107,7 +109,7 @@ def write_release(
         "time_plan": [dict(row) for row in plan.describe()],
     }
     with store.create(release_id, parent=parent, as_of=plan.as_of, metadata=metadata) as writer:
-        link_tree(parts.encoder, writer.path / ENCODER_DIR, skip=(STEP_FILE, "tensorboard"))
+        link_tree(parts.encoder, writer.path / ENCODER_DIR, skip=NOT_RELEASED)
         if parts.scene is not None:
             link_tree(parts.scene, writer.path, skip=(STEP_FILE,))
         if parts.models is not None:

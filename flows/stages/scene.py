@@ -18,15 +18,13 @@ import numpy as np
 import polars as pl
 
 from features.rows import ITEM_STATS_COLUMNS
-from features.schema import CATEGORY, ITEM_ID, ITEM_STATS, USER_ID, Float32
+from features.schema import CATEGORY, ITEM_ID, ITEM_STATS, USER_ID
 from flows.stages.collaborative import CollaborativeConfig, fit_collaborative
 from flows.stages.data import Data, Mask
-from flows.stages.encode import texts_of_users
 from infra.files import write_atomic
 from retrieval import layout
 from retrieval.catalogue import CatalogueConfig
 from retrieval.collaborative import Collaborative
-from retrieval.encoder.runtime import TextEncoder
 from retrieval.engine import RetrievalConfig
 from retrieval.index import IndexConfig, VectorIndex
 from retrieval.snapshot import ELIGIBLE, TITLE, ItemSnapshot
@@ -47,15 +45,13 @@ class Behaviour:
     """What users did before the cut, as earlier steps tell it.
 
     Attributes:
-        frames: folder of the cut's feature frames.
         item_stats: one column per ITEM_STATS_COLUMNS, by item position, as of the cut.
-        encoder: for the users' texts as of the cut.
+        user_vectors: folder that `embed_users` wrote.
         collaborative: folder of models fitted before, instead of fitting them; items since then are appended.
     """
 
-    frames: Path
     item_stats: pl.DataFrame
-    encoder: TextEncoder
+    user_vectors: Path
     collaborative: Path | None = None
 
 
@@ -70,11 +66,6 @@ class SceneParts:
 
     item_vectors: Path
     events: Behaviour | None
-
-
-def embed_items(out: Path, data: Data, encoder: TextEncoder) -> None:
-    """Write float32 `[n_items, dim]` vectors of every item's text below `out`."""
-    _save(out / layout.ITEM_VECTORS, encoder.encode(data.item_texts, "item"))
 
 
 def build_scene(out: Path, data: Data, cut: datetime, parts: SceneParts, config: SceneConfig) -> None:
@@ -99,7 +90,8 @@ def build_scene(out: Path, data: Data, cut: datetime, parts: SceneParts, config:
     write_atomic(out / layout.CATALOGUE, config.catalogue.model_dump_json(indent=1).encode())
     if events is None:
         return
-    _embed_users(out, data, events.frames, events.encoder)
+    os.link(events.user_vectors / layout.USER_VECTORS, out / layout.USER_VECTORS)
+    write_atomic(out / layout.USER_IDS, json.dumps(data.tables.users[USER_ID].to_list()).encode())
     if events.collaborative is None:
         fit_collaborative(data.events, cut, eligible, data.n_users, data.features, config.collaborative, out)
     else:
@@ -132,19 +124,3 @@ def _snapshot(data: Data, cut: datetime, eligible: Mask, stats: pl.DataFrame | N
     )
     # Apart from the frame, whose own title, category code and mark of the eligible may be called like a column.
     return replace(ItemSnapshot.from_frame(frame, as_of=cut), attributes=items.select(attributes))
-
-
-def _embed_users(out: Path, data: Data, frames: Path, encoder: TextEncoder) -> None:
-    """Write float32 `[n_users, dim]`, zeros for a user without a purchase before the cut, and the ids in order."""
-    users, texts = texts_of_users(data, frames)
-    found = encoder.encode(texts.to_list(), "user")
-    vectors = np.zeros((data.n_users, found.shape[1]), np.float32)
-    vectors[users.to_numpy()] = found
-    _save(out / layout.USER_VECTORS, vectors)
-    write_atomic(out / layout.USER_IDS, json.dumps(data.tables.users[USER_ID].to_list()).encode())
-
-
-def _save(path: Path, vectors: Float32) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("wb") as file:
-        np.save(file, np.ascontiguousarray(vectors, np.float32), allow_pickle=False)

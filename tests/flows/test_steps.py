@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from flows.stage_lines import Stages
-from flows.steps import STEP_FILE, KeyPart, StepStore, read_step, source_hash
+from flows.steps import STEP_FILE, KeyPart, StepStore, contents, read_step, source_hash
 from infra.files import PARTIAL_PREFIX
 
 
@@ -229,3 +229,28 @@ def assert_whole(folder: Path) -> None:
     number = folder.name[len("step")]
     assert [(folder / f"part{part}").read_text() for part in range(20)] == [number] * 20
     assert read_step(folder).name == f"step{number}"
+
+
+def test_finished_steps_are_found_by_their_first_part_the_latest_first(tmp_path: Path) -> None:
+    store = StepStore(tmp_path / "runs")
+    assert store.finished("vectors", "mine") == []
+    first = store.run("vectors", ["mine", 1], builder([]))
+    second = store.run("vectors", ["mine", 2], builder([]))
+    store.run("vectors", ["theirs", 1], builder([]))
+    store.run("vectors_too", ["mine"], builder([]))
+    (store.run("vectors", ["mine", 3], builder([])) / STEP_FILE).unlink()
+    assert store.finished("vectors", "mine") == [second, first]
+
+
+def test_folders_of_one_content_are_told_apart_from_others(tmp_path: Path) -> None:
+    def made(name: str, **files: str) -> str:
+        for path, text in files.items():
+            file = tmp_path / name / path.replace("__", "/")
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text)
+        return contents(tmp_path / name, skip=["log"])
+
+    first = made("a", weights="w", more__names="n", log__one="1")
+    assert made("b", weights="w", more__names="n", log__two="2") == first
+    assert made("c", weights="x", more__names="n") != first
+    assert made("d", weights="w", more__other="n") != first
