@@ -90,13 +90,13 @@ def build_scene(out: Path, data: Data, cut: datetime, parts: SceneParts, config:
     _snapshot(data, cut, eligible, None if events is None else events.item_stats).save(out / layout.SNAPSHOT)
     (out / layout.VECTORS_DIR).mkdir(exist_ok=True)
     os.link(parts.item_vectors / layout.ITEM_VECTORS, out / layout.ITEM_VECTORS)
+    users = None if events is None else _embed_users(out, data, events.frames, events.encoder)
     vectors = np.load(out / layout.ITEM_VECTORS, mmap_mode="r", allow_pickle=False)
     positions = np.flatnonzero(eligible).astype(np.int32)
-    VectorIndex.build(np.asarray(vectors), positions, config.index).save(out / layout.INDEX_DIR)
+    VectorIndex.build(np.asarray(vectors), positions, config.index, users).save(out / layout.INDEX_DIR)
     write_atomic(out / layout.RETRIEVAL_CONFIG, config.retrieval.model_dump_json(indent=1).encode())
     if events is None:
         return
-    _embed_users(out, data, events.frames, events.encoder)
     if events.collaborative is None:
         fit_collaborative(data.events, cut, eligible, data.n_users, data.features, config.collaborative, out)
     else:
@@ -129,14 +129,19 @@ def _snapshot(data: Data, cut: datetime, eligible: Mask, stats: pl.DataFrame | N
     return ItemSnapshot.from_frame(frame, as_of=cut, attributes=attributes)
 
 
-def _embed_users(out: Path, data: Data, frames: Path, encoder: TextEncoder) -> None:
-    """Write float32 `[n_users, dim]`, zeros for a user without a purchase before the cut, and the ids in order."""
+def _embed_users(out: Path, data: Data, frames: Path, encoder: TextEncoder) -> Float32:
+    """Write float32 `[n_users, dim]`, zeros for a user without a purchase before the cut, and the ids in order.
+
+    Returns:
+        float32 `[m, dim]` the vectors of users with a purchase.
+    """
     users, texts = texts_of_users(data, frames)
     found = encoder.encode(texts.to_list(), "user")
     vectors = np.zeros((data.n_users, found.shape[1]), np.float32)
     vectors[users.to_numpy()] = found
     _save(out / layout.USER_VECTORS, vectors)
     write_atomic(out / layout.USER_IDS, json.dumps(data.tables.users[USER_ID].to_list()).encode())
+    return found
 
 
 def _save(path: Path, vectors: Float32) -> None:

@@ -46,8 +46,8 @@ def load(directory: Path, vectors: Float32) -> tuple[IndexMeta, Int32, Any, Floa
     said, held = f"{meta.count} x {meta.prefix or meta.dim}", f"{cpu.ntotal} x {cpu.d}"
     if said != held or vectors.shape[1] != meta.dim or top >= len(vectors):
         raise VectorIndexError(
-            f"{directory}: {INDEX_META} says {said} of {meta.dim}, the index holds {held} up to position {top}, the item "
-            f"vectors are {list(vectors.shape)}"
+            f"{directory}: {INDEX_META} says {said} of {meta.dim}, the index holds {held} up to position {top}, the "
+            f"item vectors are {list(vectors.shape)}"
         )
     figures = np.load(directory / INDEX_LISTS, allow_pickle=False) if meta.type in INVERTED else None
     return meta, positions, cpu, figures

@@ -16,11 +16,11 @@ How = Literal["whole", "exact", "scan", "lists", "graph"]
 
 # Gathering 2,000 rows of 384 floats takes about half a millisecond.
 _EXACT_ROWS: Final = 2_000
-_GATHER_NS: Final = 0.75  # a value of an exact row, read from anywhere
+_GATHER_NS: Final = 1.0  # a value of an exact row, read from anywhere
 _CHECK_NS: Final = 4.0  # a row that the selector is asked about
 _CODE_NS: Final = 0.4  # a value of a row that it lets through
 _KEEP_NS: Final = 300.0  # a candidate, kept in order and sorted again, without its gather
-_GRAPH_NS: Final = 3.0  # a value of a row of a graph's breadth: each visits some ten neighbours
+_GRAPH_NS: Final = 4.0  # a value of a row of a graph's breadth: each visits some ten neighbours
 
 TUNED_K: Final = 200  # probes and breadth are measured for this k and grow with a larger one
 _BREADTH_LIMIT: Final = 4_096  # beyond it FAISS's queue takes longer than the distances
