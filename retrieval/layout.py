@@ -19,10 +19,11 @@ ITEM_VECTORS: Final = f"{VECTORS_DIR}/items.npy"
 USER_VECTORS: Final = f"{VECTORS_DIR}/users.npy"
 USER_IDS: Final = f"{VECTORS_DIR}/user_ids.json"
 
-# Below index/: these two names are relative to INDEX_DIR, since an index is saved as a directory of its own.
+# Below index/: these names are relative to INDEX_DIR, since an index is saved as a directory of its own.
 INDEX_FILE: Final = "index.faiss"
 INDEX_META: Final = "index.json"
 INDEX_POSITIONS: Final = "positions.npy"
+INDEX_LISTS: Final = "lists.npy"
 
 SNAPSHOT: Final = f"{ITEMS_DIR}/snapshot.parquet"
 

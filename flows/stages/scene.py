@@ -18,7 +18,7 @@ import numpy as np
 import polars as pl
 
 from features.rows import ITEM_STATS_COLUMNS
-from features.schema import CATEGORY, ITEM_ID, ITEM_STATS, USER_ID
+from features.schema import CATEGORY, ITEM_ID, ITEM_STATS, USER_ID, Float32
 from flows.stages.collaborative import CollaborativeConfig, fit_collaborative
 from flows.stages.data import Data, Mask
 from infra.files import write_atomic
@@ -83,9 +83,10 @@ def build_scene(out: Path, data: Data, cut: datetime, parts: SceneParts, config:
     _snapshot(data, cut, eligible, None if events is None else events.item_stats).save(out / layout.SNAPSHOT)
     (out / layout.VECTORS_DIR).mkdir(exist_ok=True)
     os.link(parts.item_vectors / layout.ITEM_VECTORS, out / layout.ITEM_VECTORS)
-    vectors = np.load(out / layout.ITEM_VECTORS, mmap_mode="r", allow_pickle=False)
     positions = np.flatnonzero(eligible).astype(np.int32)
-    VectorIndex.build(np.asarray(vectors), positions, config.index).save(out / layout.INDEX_DIR)
+    queries = None if events is None else _users_with_text(events.user_vectors / layout.USER_VECTORS)
+    index = VectorIndex.build(_mapped(out / layout.ITEM_VECTORS), positions, config.index, queries)
+    index.save(out / layout.INDEX_DIR)
     write_atomic(out / layout.RETRIEVAL_CONFIG, config.retrieval.model_dump_json(indent=1).encode())
     write_atomic(out / layout.CATALOGUE, config.catalogue.model_dump_json(indent=1).encode())
     if events is None:
@@ -124,3 +125,13 @@ def _snapshot(data: Data, cut: datetime, eligible: Mask, stats: pl.DataFrame | N
     )
     # Apart from the frame, whose own title, category code and mark of the eligible may be called like a column.
     return replace(ItemSnapshot.from_frame(frame, as_of=cut), attributes=items.select(attributes))
+
+
+def _users_with_text(path: Path) -> Float32:
+    """Return float32 `[m, dim]`: the vectors of those users who have one, which is what the index will be asked by."""
+    vectors = _mapped(path)
+    return vectors[vectors.any(axis=1)]
+
+
+def _mapped(path: Path) -> Float32:
+    return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
