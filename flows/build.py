@@ -204,7 +204,7 @@ class Build:
 
     def scene(self, cut: datetime, encoder: Path, collaborative: Path | None = None) -> Path:
         """Return everything retrieval knows as of a cut; see `SceneSteps.scene`."""
-        return self._scenes.scene(cut, encoder, collaborative)
+        return self._scenes.scene(cut, encoder, collaborative, served=True)
 
     @cached_property
     def _scenes(self) -> SceneSteps:
@@ -220,7 +220,7 @@ class Build:
     def models(self, encoder: Path) -> Path:
         """Return the fitted ranking models."""
         cuts = self.plan.ranker
-        scenes = [self.scene(cut, encoder) for cut in cuts]
+        scenes = [self._scenes.scene(cut, encoder) for cut in cuts]
         code = self._key("tasks", "ranking", "time", code=["features", "retrieval", "ranking", "flows.stages"])
         return self.steps.run(
             "ranking", [encoder, *scenes, self.as_of, *code], lambda out: self._fit(out, scenes, encoder)

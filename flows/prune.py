@@ -5,20 +5,30 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Final
 
 from flows.current_tables import latest_tables
 from flows.steps import StepStore
 from flows.workspace import Workspace
 from infra.errors import InvalidInputError
+from infra.files import PARTIAL_PREFIX
 from infra.releases import ReleaseStore
+from infra.settings import Settings
+from retrieval.index import MilvusConfig
+from retrieval.index.milvus import drop_unused
+from retrieval.index.open import collection_of
+from retrieval.layout import INDEX_DIR, INDEX_META
+
+_INDEX: Final = f"{INDEX_DIR}/{INDEX_META}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pruned:
-    """What was removed: names of releases, and folders of steps."""
+    """What was removed: names of releases, folders of steps, and collections in Milvus."""
 
     releases: tuple[str, ...]
     steps: tuple[Path, ...]
+    collections: tuple[str, ...] = ()
 
 
 def prune(folder: str, *, releases: int, unused_days: float) -> Pruned:
@@ -34,6 +44,7 @@ def prune(folder: str, *, releases: int, unused_days: float) -> Pruned:
 
     Raises:
         InvalidInputError: a negative number.
+        IndexUnavailableError: the index lies in Milvus, which can't be reached.
     """
     if unused_days < 0:
         raise InvalidInputError(f"expected unused days >= 0, found {unused_days}")
@@ -42,4 +53,18 @@ def prune(folder: str, *, releases: int, unused_days: float) -> Pruned:
     steps = StepStore(workspace.runs).prune(
         datetime.now(UTC) - timedelta(days=unused_days), keep=() if tables is None else (tables,)
     )
-    return Pruned(releases=ReleaseStore(workspace.releases).prune(releases), steps=tuple(steps))
+    removed = ReleaseStore(workspace.releases).prune(releases)
+    return Pruned(releases=removed, steps=tuple(steps), collections=_unused_collections(workspace))
+
+
+def _unused_collections(workspace: Workspace) -> tuple[str, ...]:
+    """Drop the collections of this workspace that neither a release nor a step is about; none while a step is built.
+
+    A collection is filled before the step that names it is whole.
+    """
+    building = any(workspace.runs.glob(f"**/{PARTIAL_PREFIX}*"))
+    if not isinstance(workspace.config.index, MilvusConfig) or building:
+        return ()
+    folders = [meta.parent for root in (workspace.releases, workspace.runs) for meta in root.glob(f"**/{_INDEX}")]
+    used = [name for folder in folders if (name := collection_of(folder)) is not None]
+    return tuple(drop_unused(workspace.config.name, used, Settings()))

@@ -62,17 +62,19 @@ class SceneSteps:
             ),
         )
 
-    def scene(self, cut: datetime, encoder: Path, collaborative: Path | None = None) -> Path:
+    def scene(self, cut: datetime, encoder: Path, collaborative: Path | None = None, *, served: bool = False) -> Path:
         """Return everything retrieval knows as of a cut.
 
         Args:
             cut: the time.
             encoder: folder of the exported encoder.
             collaborative: folder of models fitted before, instead of fitting them.
+            served: a release will be made of it; those that only train need no index beyond this machine.
         """
+        config = self._config(served=served)
         sections, code = ["eligible", "texts", "index", "candidates"], ["retrieval", "flows.stages"]
         vectors, users = self.item_vectors(encoder), None
-        key: list[KeyPart] = [cut, vectors]
+        key: list[KeyPart] = [cut, vectors, config.index.model_dump_json()]
         if self.features is not None:
             sections, code = [*sections, "features", "collaborative"], [*code, "features"]
             users = self.user_vectors(cut, encoder)
@@ -85,7 +87,7 @@ class SceneSteps:
                 self.data,
                 cut,
                 SceneParts(item_vectors=vectors, events=self._behaviour(cut, users, collaborative)),
-                self._config(),
+                config,
             ),
         )
 
@@ -94,11 +96,12 @@ class SceneSteps:
             return None
         return Behaviour(item_stats=self.features.item_stats(cut), user_vectors=users, collaborative=collaborative)
 
-    def _config(self) -> SceneConfig:
+    def _config(self, *, served: bool) -> SceneConfig:
         config = self.workspace.config
         return SceneConfig(
             collaborative=config.collaborative,
-            index=config.index,
+            owner=config.name,
+            index=config.index if served else config.index.local,
             retrieval=config.candidates,
             catalogue=self.data.catalogue_config(self.item_sequence),
         )

@@ -10,9 +10,9 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from features.rules import ValidationConfig
 from features.sources import SourceConfig
@@ -35,7 +35,12 @@ from ranking.reply.config import ReplyConfig
 from retrieval.encoder.config import EncoderConfig
 from retrieval.encoder.task_names import check_task_names
 from retrieval.engine import RetrievalConfig
-from retrieval.index import IndexConfig
+from retrieval.index import IndexConfig, MilvusConfig
+
+
+def _index_kind(section: Any) -> str:
+    kind = section.get("type") if isinstance(section, dict) else getattr(section, "type", None)
+    return "milvus" if kind == "milvus" else "faiss"
 
 
 class WorkspaceConfig(BaseModel):
@@ -73,7 +78,9 @@ class WorkspaceConfig(BaseModel):
     eligible: EligibleConfig = EligibleConfig()
     texts: TextConfig = TextConfig()
     encoder: EncoderConfig = EncoderConfig()
-    index: IndexConfig = IndexConfig()
+    index: Annotated[
+        Annotated[IndexConfig, Tag("faiss")] | Annotated[MilvusConfig, Tag("milvus")], Discriminator(_index_kind)
+    ] = IndexConfig()
     collaborative: CollaborativeConfig = CollaborativeConfig()
     candidates: RetrievalConfig = RetrievalConfig()
     ranking: RankingConfig = RankingConfig()

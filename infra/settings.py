@@ -40,6 +40,8 @@ class Settings(BaseSettings):
         retrieval_url: where the retrieval service is, None when it is mounted in this process.
         timeout_s: seconds that one call to another service may take.
         online_store_url: Redis or Valkey of the online features, None for a local file.
+        milvus_uri: address of a Milvus, such as http://host:19530, or a file of Milvus Lite; None where none is used.
+        milvus_token: sent to it alone, `user:password` or a key.
         log_level: least level that is logged.
         log_json: one JSON object a line instead of text for people.
         max_body_bytes: longest request body that is read.
@@ -64,6 +66,8 @@ class Settings(BaseSettings):
     retrieval_url: HttpUrl | None = None
     timeout_s: float = Field(default=2.0, gt=0)
     online_store_url: SecretStr | None = None
+    milvus_uri: str | None = None
+    milvus_token: SecretStr | None = None
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_json: bool = False
     max_body_bytes: int = Field(default=2_000_000, gt=0)

@@ -17,6 +17,7 @@ Degraded = Literal[
     "user_not_in_release",  # newer than the release: vectors are derived from the user's history
     "features_unavailable",  # the online store could not be read: no history
     "encoder_unavailable",  # the text could not be encoded: the text counts for nothing
+    "index_unavailable",  # the index could not be searched: no semantic source
     "sources_empty",  # the sources asked for had nothing: the answer is what trends
 ]
 

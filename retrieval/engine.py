@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final, Self
 
 import numpy as np
+import structlog
 from pydantic import BaseModel, ConfigDict, Field
 
 from features.schema import HISTORY_STATS, ITEM_STATS, Float32, Int32, UserFeatures
@@ -23,7 +24,7 @@ from retrieval.catalogue import CatalogueConfig
 from retrieval.collaborative import Collaborative
 from retrieval.contract import Degraded, Limits, SourceName
 from retrieval.encoder.head_runtime import Heads
-from retrieval.index import IndexConfig, VectorIndex
+from retrieval.index import IndexConfig, IndexUnavailableError, load_index
 from retrieval.lazy_encoder import LazyEncoder, TextEncoderLike
 from retrieval.parts import Part
 from retrieval.rows import ItemRows
@@ -31,6 +32,8 @@ from retrieval.scope import Scope, Scopes
 from retrieval.searchable import Searchable
 from retrieval.snapshot import ItemSnapshot
 from retrieval.sources import SOURCES, Candidates, Ranking, SourceQuota
+
+log = structlog.get_logger(__name__)
 
 # What every request has that says nothing of it.
 NO_LIMITS: Final = Limits()
@@ -158,7 +161,7 @@ class Retriever:
         return cls(
             snapshot=ItemSnapshot.load(release / layout.SNAPSHOT),
             item_vectors=item_vectors,
-            index=VectorIndex.load(release / layout.INDEX_DIR, item_vectors, index_config),
+            index=load_index(release / layout.INDEX_DIR, item_vectors, index_config),
             user_ids=json.loads((release / layout.USER_IDS).read_text(encoding="utf-8")) if has_users else [],
             user_vectors=_mapped(release / layout.USER_VECTORS) if has_users else item_vectors[:0],
             collaborative=Collaborative.load(release / layout.COLLABORATIVE_DIR) if has_users else None,
@@ -240,10 +243,16 @@ class Retriever:
         scope = self._scopes.of(limits, now=now, excluded=self._unwanted(limits, user, item))
         query, degraded = self._query(user, text, item)
         names = sources or self._applicable(user, item)
-        merged = self._merge(query, scope, names, k)
+        try:
+            merged = self._merge(query, scope, names, k)
+        except IndexUnavailableError as error:
+            log.warning("index_unavailable", error=str(error))
+            degraded.append("index_unavailable")
+            names = [name for name in names if name != "semantic"]
+            merged = self._merge(query, scope, names, k)
         if not len(merged) and "trending" in self.sources and "trending" not in names and scope.allowed.any():
             merged = self._merge(query, scope, ["trending"], k)
-            if "encoder_unavailable" not in degraded:
+            if not {"encoder_unavailable", "index_unavailable"} & set(degraded):
                 degraded.append("sources_empty")
         return CandidateSet(candidates=merged, degraded=tuple(degraded))
 

@@ -144,7 +144,9 @@ def prune(
 
     removed = run(folder, releases=releases, unused_days=unused_days)
     say(f"removed {len(removed.releases)} releases and {len(removed.steps)} steps")
-    for name in (*removed.releases, *(step.name for step in removed.steps)):
+    if removed.collections:
+        say(f"dropped {len(removed.collections)} collections in Milvus")
+    for name in (*removed.releases, *(step.name for step in removed.steps), *removed.collections):
         say(f"  {escape(name)}")
 
 

@@ -26,16 +26,17 @@ from retrieval import layout
 from retrieval.catalogue import CatalogueConfig
 from retrieval.collaborative import Collaborative
 from retrieval.engine import RetrievalConfig
-from retrieval.index import IndexConfig, VectorIndex
+from retrieval.index import AnyIndexConfig, build_index
 from retrieval.snapshot import ELIGIBLE, TITLE, ItemSnapshot
 
 
 @dataclass(frozen=True, kw_only=True)
 class SceneConfig:
-    """What a scene is built by: the workspace's sections, and how its items were made."""
+    """What a scene is built by: the workspace's name and sections, and how its items were made."""
 
     collaborative: CollaborativeConfig
-    index: IndexConfig
+    owner: str
+    index: AnyIndexConfig
     retrieval: RetrievalConfig
     catalogue: CatalogueConfig
 
@@ -85,8 +86,8 @@ def build_scene(out: Path, data: Data, cut: datetime, parts: SceneParts, config:
     os.link(parts.item_vectors / layout.ITEM_VECTORS, out / layout.ITEM_VECTORS)
     positions = np.flatnonzero(eligible).astype(np.int32)
     queries = None if events is None else _users_with_text(events.user_vectors / layout.USER_VECTORS)
-    index = VectorIndex.build(_mapped(out / layout.ITEM_VECTORS), positions, config.index, queries)
-    index.save(out / layout.INDEX_DIR)
+    vectors = _mapped(out / layout.ITEM_VECTORS)
+    build_index(vectors, positions, config.index, queries, owner=config.owner).save(out / layout.INDEX_DIR)
     write_atomic(out / layout.RETRIEVAL_CONFIG, config.retrieval.model_dump_json(indent=1).encode())
     write_atomic(out / layout.CATALOGUE, config.catalogue.model_dump_json(indent=1).encode())
     if events is None:

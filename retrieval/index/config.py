@@ -81,6 +81,11 @@ class IndexConfig(BaseModel):
     gpu: Literal["auto", "never"] = "auto"
     seed: int = 0
 
+    @property
+    def local(self) -> IndexConfig:
+        """What the scenes of training use: the same."""
+        return self
+
     def resolve(self, count: int, dim: int) -> IndexChoice:
         """Return what to build for `count` vectors of `dim` indexed dimensions."""
         budget = int(memory_limit() * _INDEX_SHARE if self.memory_gib is None else self.memory_gib * 2**30)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from flows.current_tables import latest_tables, refresh_tables
@@ -15,6 +17,9 @@ from flows.steps import STEP_FILE, StepStore
 from flows.workspace import Workspace
 from infra.errors import InvalidInputError
 from infra.releases import ReleaseStore
+from retrieval.index import build_index
+from retrieval.index.milvus import MilvusIndex
+from retrieval.layout import INDEX_DIR
 
 WORKSPACE = """\
 name: shop
@@ -59,3 +64,35 @@ def test_old_releases_and_unused_steps_go(shop: Workspace) -> None:
 def test_a_negative_age_is_refused(shop: Workspace) -> None:
     with pytest.raises(InvalidInputError, match="unused days >= 0, found -1"):
         prune(str(shop.folder), releases=1, unused_days=-1)
+
+
+def test_collections_that_nothing_names_go(shop: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POLYRANK_MILVUS_URI", str(tmp_path / "lite.db"))
+    monkeypatch.setenv("POLYRANK_TIMEOUT_S", "60")
+    (shop.folder / "polyrank.yaml").write_text(f"{WORKSPACE}index: {{type: milvus, kind: FLAT}}\n")
+    shop = Workspace.load(shop.folder)
+    vectors = np.eye(8, dtype=np.float32)
+    indices = [
+        build_index(vectors, np.arange(size, dtype=np.int32), shop.config.index, owner="shop") for size in (3, 4, 5)
+    ]
+    names = [index.meta.collection for index in indices if isinstance(index, MilvusIndex)]
+    store = ReleaseStore(shop.releases)
+    for name, index in (("old", indices[0]), ("new", indices[1])):
+        with store.create(name) as writer:
+            index.save(writer.path / INDEX_DIR)
+    store.publish("new")
+    step = StepStore(shop.runs).run("scene", ["key"], lambda out: indices[2].save(out / INDEX_DIR))
+    removed = prune(str(shop.folder), releases=1, unused_days=1)
+    assert removed.releases == ("old",)
+    assert removed.collections == (names[0],)
+    assert prune(str(shop.folder), releases=1, unused_days=1).collections == ()
+    # Not while a step is built, whose collection is filled before it is named.
+    shutil.rmtree(step)
+    meanwhile: list[tuple[str, ...]] = []
+
+    def build(_: Path) -> None:
+        meanwhile.append(prune(str(shop.folder), releases=1, unused_days=1).collections)
+
+    StepStore(shop.runs).run("ranking", ["key"], build)
+    assert meanwhile == [()]
+    assert prune(str(shop.folder), releases=1, unused_days=1).collections == (names[2],)
