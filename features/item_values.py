@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import math
+import functools
 from datetime import UTC, date, datetime
 from typing import Final
 
+import numpy as np
 import polars as pl
-from polars.exceptions import InvalidOperationError
 
 ItemValue = str | int | float | bool | None
 Coerced = str | int | float | bool | date | None
 
 _TIME: Final = "an ISO 8601 time with a zone, such as 2026-01-31T09:00:00Z"
 _LOCAL_TIME: Final = "an ISO 8601 time without a zone, such as 2026-01-31T09:00:00"
+# Whole days that 64 bits of nanoseconds hold: they end before the 9999 that many write for "never".
+_NANOSECONDS: Final = (datetime(1677, 9, 22), datetime(2262, 4, 11))
 _DAY: Final = "an ISO 8601 date, such as 2026-01-31"
 
 
@@ -53,19 +55,21 @@ def _text(value: ItemValue, dtype: pl.DataType) -> str:
 
 
 def _number(value: ItemValue, dtype: pl.DataType) -> int | float:
-    expected = f"a {'whole ' if dtype.is_integer() else ''}number of type {dtype}"
-    if isinstance(value, str | bool) or value is None:
-        raise UnfitValueError(expected)
-    if dtype.is_integer() and value != math.trunc(value):
-        raise UnfitValueError(expected)
-    try:
-        number = int(value) if dtype.is_integer() else float(value)
-        held = pl.Series([number], dtype=dtype).item()
-    except (TypeError, OverflowError):
-        raise UnfitValueError(expected) from None
-    if not math.isfinite(held):
-        raise UnfitValueError(expected)
-    return number
+    whole = dtype.is_integer()
+    low, high = _limits(dtype)
+    if isinstance(value, str | bool) or value is None or not low <= value <= high or (whole and value % 1):
+        raise UnfitValueError(f"a {'whole ' if whole else ''}number of type {dtype}")
+    return int(value) if whole else float(value)
+
+
+@functools.cache
+def _limits(dtype: pl.DataType) -> tuple[float, float]:
+    """Return the least and the greatest finite number of a type."""
+    if dtype.is_integer():
+        bits = int(str(dtype).lstrip("UInt"))
+        return (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if dtype.is_signed_integer() else (0, 2**bits - 1)
+    high = float(np.finfo(np.dtype(str(dtype).lower())).max)
+    return -high, high
 
 
 def _time(value: ItemValue, dtype: pl.Datetime | pl.Date) -> date:
@@ -79,10 +83,9 @@ def _time(value: ItemValue, dtype: pl.Datetime | pl.Date) -> date:
         moment = datetime.fromisoformat(value)
         if (moment.tzinfo is not None) == aware:
             moment = moment.astimezone(UTC) if aware else moment
-            # Nanoseconds end in 2262, before the 9999 that many write for "never".
-            pl.Series([moment], dtype=dtype)
-            return moment
-    except (ValueError, OverflowError, InvalidOperationError):
+            if dtype.time_unit != "ns" or _NANOSECONDS[0] < moment.replace(tzinfo=None) < _NANOSECONDS[1]:
+                return moment
+    except (ValueError, OverflowError):
         # Of the calendar's first and last day, UTC may have no name: that overflows.
         pass
     raise UnfitValueError(expected)

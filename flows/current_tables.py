@@ -32,7 +32,7 @@ def refresh_tables(workspace: Workspace, steps: StepStore) -> Path:
     logged = EventLog(workspace.event_log).read() if workspace.config.parts.events else None
     taken = 0 if logged is None else logged.height
     key: list[KeyPart] = [mark, taken, workspace.config_hash("source", "validation"), source_hash("features")]
-    items = LoggedItems.read(workspace.item_log, latest_tables(workspace)) if workspace.config.parts.items else None
+    items = logged_items(workspace)
     if items is not None:
         key += [items.content_hash, source_hash("flows.stages")]
     turns = logged_turns(workspace)
@@ -62,6 +62,13 @@ def latest_tables(workspace: Workspace) -> Path | None:
         return None
     folder = workspace.runs / _latest(workspace)["step"]
     return folder if (folder / f"{EVENTS_TABLE}.parquet").exists() else None
+
+
+def logged_items(workspace: Workspace) -> LoggedItems | None:
+    """Return the changes of items that services took; None where there are none."""
+    if not workspace.config.parts.items:
+        return None
+    return LoggedItems.read(workspace.item_log, latest_tables(workspace))
 
 
 def changes_before(workspace: Workspace, tables: Path, moment: datetime | None) -> int:

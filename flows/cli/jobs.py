@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
@@ -41,17 +40,18 @@ def init(
 @app.command()
 def validate(context: typer.Context, workspace: WorkspaceOption = None) -> None:
     """Check the workspace file and the tables it names, and print what was found in them."""
-    from features.sources import load  # noqa: PLC0415 - see the top
-    from features.tasks import allowed_items  # noqa: PLC0415
+    from features.tasks import allowed_items  # noqa: PLC0415 - see the top
+    from flows.current_tables import logged_items  # noqa: PLC0415
     from flows.group_checks import check_groups  # noqa: PLC0415
     from flows.monitor.scoring import check_texts  # noqa: PLC0415
     from flows.replies import read_replies  # noqa: PLC0415
+    from flows.stages.item_changes import load_changed  # noqa: PLC0415
     from flows.workspace import Workspace  # noqa: PLC0415
 
     loaded = Workspace.load(workspace_folder(context, workspace).folder)
     say(f"[green]✓[/] {escape(str(loaded.file))}: a release of it holds {', '.join(loaded.config.parts.held)}")
     config = loaded.config
-    tables, report = load(config.source, loaded.folder, datetime.now(UTC), rules=config.validation)
+    tables, report, _ = load_changed(config.source, loaded.folder, config.validation, logged_items(loaded))
     OUT.print(report.render())
     check_groups(config, tables)
     # These raise where the workspace names items by a column that isn't there.

@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Final, Self
@@ -20,10 +21,12 @@ import numpy.typing as npt
 import polars as pl
 
 from features.event_log import SEQUENCE
-from features.findings import Finding
+from features.findings import Finding, ValidationReport
 from features.item_changes import changed_items, fitting_changes, later_changes
 from features.item_log import ItemLog, LoggedChange
+from features.rules import ValidationConfig
 from features.schema import AVAILABLE_FROM, ITEM_ID
+from features.sources import SourceConfig, load
 from features.tables import ITEMS_TABLE, Tables, extend
 from infra.files import write_atomic
 
@@ -105,24 +108,38 @@ class Catalogue:
         return cls(items=items, known=known.to_numpy())
 
 
-def with_item_changes(out: Path, tables: Tables, logged: LoggedItems) -> tuple[Tables, tuple[Finding, ...]]:
-    """Return the tables with the logged changes applied to their items, and what of the log was left out.
+def load_changed(
+    config: SourceConfig, base: Path, rules: ValidationConfig | None, logged: LoggedItems | None
+) -> tuple[Tables, ValidationReport, pl.DataFrame]:
+    """Read and validate a source (`features.sources.load`), and apply the logged changes to its items.
 
     A change is left out where the source says that it updated the item later, and a value where its column is gone or
-    of another type since.
+    of another type since; the report counts both.
 
     Args:
-        out: folder of the step, where the items before the changes and the newest change's number are noted.
-        tables: of the source, validated.
-        logged: the log's changes, and the items that the source had before: of one that it has no longer, the row
-            stays, as `features.tables.extend` keeps it.
+        config: the source.
+        base: folder that its relative paths start from.
+        rules: what happens to rows that break a rule; None takes the defaults.
+        logged: the changes; None where there are none.
+
+    Returns:
+        The tables, the report, and the items without the changes.
     """
+    known = () if logged is None else logged.ids
+    tables, report = load(config, base, datetime.now(UTC), rules=rules, known_items=known)
+    if logged is None:
+        return tables, report, tables.items
+    # What the source no longer has keeps its row, and the log may change it.
     before = None if logged.source is None else Tables(items=logged.source)
     source = extend(before, Tables(items=tables.items)).items
+    items, findings = _changed(source, logged.changes)
+    return replace(tables, items=items), report.model_copy(update={"findings": (*report.findings, *findings)}), source
+
+
+def note_changes(out: Path, logged: LoggedItems, source: pl.DataFrame) -> None:
+    """Write beside the tables of a step the items without the changes, and the newest change's number."""
     source.write_parquet(out / _SOURCE)
     write_atomic(out / _UNTIL, json.dumps({SEQUENCE: logged.changes[-1].sequence}).encode())
-    items, findings = _changed(source, logged.changes)
-    return replace(tables, items=items), findings
 
 
 def changes_until(folder: Path) -> int:

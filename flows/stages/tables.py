@@ -6,7 +6,6 @@ import hashlib
 import json
 import time
 from dataclasses import replace
-from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
@@ -18,11 +17,11 @@ from features.event_log import SEQUENCE
 from features.findings import Finding, ValidationReport
 from features.rules import ValidationConfig
 from features.schema import ITEM_ID, USER_ID
-from features.sources import SourceConfig, load
+from features.sources import SourceConfig
 from features.table_config import TableConfig
 from features.tables import EVENTS_TABLE, Tables, extend
 from features.tabular import TablesConfig
-from flows.stages.item_changes import LoggedItems, with_item_changes
+from flows.stages.item_changes import LoggedItems, load_changed, note_changes
 from flows.stages.turns import LoggedTurns, with_turns
 from infra.files import write_atomic
 
@@ -90,11 +89,9 @@ def build_tables(
         turns: texts that services replied to; they join the source's. None where there are none.
         items: changes of items that services took; they apply to the source's. None where there are none.
     """
-    known = () if items is None else items.ids
-    tables, report = load(config, base, datetime.now(UTC), rules=rules, known_items=known)
+    tables, report, source = load_changed(config, base, rules, items)
     if items is not None:
-        tables, findings = with_item_changes(out, tables, items)
-        report = report.model_copy(update={"findings": (*report.findings, *findings)})
+        note_changes(out, items, source)
     if logged is not None:
         tables, findings = with_logged(tables, logged)
         report = report.model_copy(update={"findings": (*report.findings, *findings)})

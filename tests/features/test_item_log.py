@@ -46,9 +46,19 @@ def test_reads_after_a_sequence(tmp_path: Path) -> None:
     assert not log.read(after=3)
 
 
+def test_tells_up_to_where_all_was_received_before_a_time(tmp_path: Path) -> None:
+    log = ItemLog(tmp_path / "items.sqlite")
+    assert log.sequence_before(NOW) == 0
+    # The third came by a clock that had gone back.
+    for hours in (0, 2, 1):
+        log.append([change("a")], NOW + timedelta(hours=hours))
+    found = [log.sequence_before(NOW + timedelta(hours=hours)) for hours in (0, 0.5, 1.5, 2, 2.1)]
+    assert found == [0, 1, 1, 1, 3]
+
+
 def test_a_log_that_was_never_written_is_not_made_by_reading(tmp_path: Path) -> None:
     log = ItemLog(tmp_path / "items.sqlite")
-    assert (log.last_sequence(), len(log.read())) == (0, 0)
+    assert (log.last_sequence(), log.sequence_before(NOW), len(log.read())) == (0, 0, 0)
     assert not list(tmp_path.iterdir())
 
 

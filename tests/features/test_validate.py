@@ -166,6 +166,15 @@ def test_a_bad_row_is_dropped_and_counted_under_drop(case: str) -> None:
     assert report.dropped == 1
 
 
+def test_events_of_items_that_come_from_elsewhere_are_let_through() -> None:
+    bought = events(item_id=["a", "logged", "never"])
+    tables, report = validate(make(events=bought), LENIENT, now=NOW, known_items=["logged"])
+    assert tables.events[ITEM_ID].to_list() == ["a", "logged"]
+    # Two of the table and the one from elsewhere.
+    assert finding(report, "unknown_item", EVENTS_TABLE).expected == "one of the 3 ids of its table"
+    assert tables.items[ITEM_ID].to_list() == ["a", "b"]
+
+
 def test_texts_keep_their_columns_and_are_counted() -> None:
     labelled = texts(text_id=[7, 8, 9], text=["hi", "", "bye"], topic=["a", "b", None], tags=[["O"], [], ["O"]])
     tables, report = validate(make(texts=labelled), ValidationConfig(max_drop_share=0.5), now=NOW)

@@ -9,12 +9,15 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+import structlog
+from typer.testing import CliRunner
 
 from features.event_log import Event, EventLog
 from features.item_log import ItemChange, ItemLog
 from features.item_values import ItemValue
 from features.tables import read_tables
 from flows.build import Build
+from flows.cli import app
 from flows.stages.item_changes import changes_until
 from flows.stages.tables import read_validation
 from flows.workspace import Workspace
@@ -205,6 +208,17 @@ def test_a_value_whose_column_is_gone_is_left_out_and_counted(shop: Path) -> Non
     found = next(f for f in read_validation(build.tables).findings if f.rule == "logged_item_value")
     assert (found.count, found.action) == (2, "drop")
     assert "first item 'a': unknown column 'colour'" in found.found
+
+
+def test_a_check_of_the_workspace_sees_the_items_of_the_log(shop: Path) -> None:
+    (shop / "polyrank.yaml").write_text(WORKSPACE.replace("min_users: 2", "items: available_to is missing"))
+    write_events(shop, [("u", item, day(-9)) for item in ("a", "n")])
+    change(shop, day(1), n={"available_to": "2024-06-01T00:00:00Z", "colour": "red"})
+    done = CliRunner().invoke(app, ["validate", "-w", str(shop)])
+    structlog.reset_defaults()
+    assert done.exit_code == 0, done.output
+    assert "logged_item_value" in done.output
+    assert "unknown_item" not in done.output
 
 
 def test_tables_outlive_their_log(shop: Path) -> None:

@@ -19,7 +19,7 @@ from flows.stages.train import TRAINING_RUN
 from infra.manifest import ReleaseNotFoundError
 from infra.releases import ReleaseStore
 from retrieval.encoder.layout import DESCRIPTION, HEADS, WEIGHTS
-from retrieval.layout import ENCODER_DIR
+from retrieval.layout import CATALOGUE, ENCODER_DIR
 
 THEN = datetime(2024, 5, 20, tzinfo=UTC)
 THINGS = ("tea", "coffee", "bread", "soap")
@@ -59,7 +59,7 @@ def first(tmp_path: Path) -> Path:
 
 
 def test_a_start_is_an_encoder_or_its_release(first: Path, tmp_path: Path) -> None:
-    release = _release(first, "r1", None, as_of=THEN, item_sequence=0)
+    release = _release(first, "r1", None, as_of=THEN)
     for named in (release, release / ENCODER_DIR, Path("../first/.polyrank/releases/r1")):
         assert find_start(named, tmp_path / "second") == release / ENCODER_DIR
     with pytest.raises(StartError, match=r"encoder\.start: expected encoder\.json in .*nowhere or in its encoder/"):
@@ -68,7 +68,7 @@ def test_a_start_is_an_encoder_or_its_release(first: Path, tmp_path: Path) -> No
 
 def test_an_index_refresh_has_the_data_of_the_release_that_trained(first: Path) -> None:
     trained = _release(first, "r1", None, as_of=THEN)
-    expected = Origin(workspace=first, release_id="r1", as_of=THEN)
+    expected = Origin(workspace=first, release_id="r1", as_of=THEN, item_sequence=0)
     assert find_origin(trained / ENCODER_DIR) == expected
     again = _release(first, "r2", None, as_of=THEN + timedelta(days=7), parent="r1")
     last = _release(first, "r3", None, as_of=THEN + timedelta(days=14), parent="r2")
@@ -79,6 +79,14 @@ def test_an_index_refresh_has_the_data_of_the_release_that_trained(first: Path) 
     trained.rename(first / "gone")
     with pytest.raises(ReleaseNotFoundError, match="r1"):
         find_origin(orphan / ENCODER_DIR)
+
+
+def test_the_data_of_old_has_the_items_that_the_release_saw(first: Path) -> None:
+    store = ReleaseStore(first / ".polyrank" / "releases")
+    with store.create("r1", as_of=THEN) as writer:
+        (writer.path / ENCODER_DIR).mkdir()
+        (writer.path / CATALOGUE).write_text('{"texts": {}, "item_sequence": 3}', encoding="utf-8")
+    assert find_origin(store.path("r1") / ENCODER_DIR).item_sequence == 3
 
 
 def test_an_encoder_outside_a_release_has_no_data_of_old(first: Path) -> None:

@@ -17,7 +17,9 @@ import yaml
 from fastapi.testclient import TestClient
 from safetensors.numpy import load_file, save_file
 
+from features.item_log import ItemChange, ItemLog
 from flows.build import Build
+from flows.folder import WorkspaceFolder
 from flows.report import Report, read
 from flows.serve import service_parts
 from flows.task_values import task_values
@@ -28,6 +30,9 @@ from infra.releases import ReleaseStore
 from infra.settings import Settings
 from ranking.answers import load_release
 from ranking.service import create_combined_app
+from retrieval.catalogue import CatalogueConfig
+from retrieval.encoder.runtime import TextEncoder
+from retrieval.layout import ENCODER_DIR
 from retrieval.warmup import WarmupError
 
 T = datetime(2024, 1, 1, tzinfo=UTC)
@@ -290,10 +295,31 @@ def test_new_items_are_indexed_with_the_same_encoder_and_taken_back(desk: Made, 
     items = pl.read_parquet(desk.folder / "items.parquet")
     more = pl.DataFrame({"item_id": ["about-gifts"], "title": ["gift gift"]})
     pl.concat([items, more]).write_parquet(desk.folder / "items.parquet")
+    ItemLog(WorkspaceFolder.find(desk.folder).item_log).append(
+        [
+            ItemChange(item_id="about-numbers", values={"title": "number number"}),
+            ItemChange(item_id="about-tea", values={"title": "tea tea tea"}),
+        ],
+        T,
+    )
     run(desk.folder, "refresh", "index")
     refreshed = store.list()[0].release_id
     assert store.manifest(refreshed).parent == desk.release_id
-    assert len(load_release(store.path(refreshed)).retriever.snapshot) == 5
+    retriever = load_release(store.path(refreshed)).retriever
+    assert retriever is not None
+    assert retriever.snapshot.item_ids[-2:] == ["about-gifts", "about-numbers"]
+    assert [retriever.snapshot.titles[retriever.position(f"about-{name}")] for name in ("tea", "numbers")] == [
+        "tea tea tea",
+        "number number",
+    ]
+    encoder = TextEncoder.load(store.path(refreshed) / ENCODER_DIR)
+    np.testing.assert_allclose(retriever.item_vectors[-1], encoder.encode(["number number"], "item")[0], atol=1e-5)
+    catalogue = CatalogueConfig.load(store.path(refreshed))
+    assert catalogue is not None
+    assert catalogue.item_sequence == 2
+    # What a task's filter may name in training, a request's may name too.
+    found = retriever.candidates(None, 5, text="soap", filter='title == "tea tea tea"').candidates.items
+    assert found.tolist() == [retriever.position("about-tea")]
     run(desk.folder, "evaluate", refreshed)
     run(desk.folder, "publish", refreshed)
     assert store.current() == refreshed

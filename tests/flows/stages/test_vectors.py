@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 
 from features.schema import Float32
-from flows.stages.vectors import TEXT_HASHES, embed
+from features.tables import Tables, encode
+from features.texts import TextConfig
+from features.transforms import FeatureConfig, compute
+from flows.stages.data import Data, EligibleConfig
+from flows.stages.frames import write_frames
+from flows.stages.vectors import TEXT_HASHES, embed, embed_items, embed_users
 from retrieval.encoder.runtime import TextEncoder
-from retrieval.layout import ITEM_VECTORS
+from retrieval.layout import ITEM_VECTORS, USER_VECTORS
 
 
 class Loads:
@@ -103,3 +110,28 @@ def test_no_text_has_zeros_and_nothing_takes_them_over(load: Loads, tmp_path: Pa
 def test_where_nobody_has_a_text_there_are_zeros_alone(load: Loads, tmp_path: Path) -> None:
     found = vectors(written(tmp_path / "first", [None, None], load))
     assert (found.shape, found.any()) == ((2, load.encoder.dim), False)
+
+
+def test_items_and_users_go_by_their_positions(load: Loads, tmp_path: Path) -> None:
+    cut = datetime(2024, 1, 1, tzinfo=UTC)
+    # The second user buys only at the cut.
+    columns = {"user_id": ["u", "v", "w"], "item_id": ["b", "a", "a"], "event": ["purchase"] * 3}
+    times = [cut - timedelta(days=1), cut, cut - timedelta(days=2)]
+    tables = Tables(
+        items=pl.DataFrame({"item_id": ["a", "b"], "title": ["tea 1", "soap 2"]}),
+        users=pl.DataFrame({"user_id": ["u", "v", "w"]}),
+        events=pl.DataFrame({**columns, "timestamp": times, "value": [1.0] * 3, "quantity": [1.0] * 3}),
+    )
+    features, texts = FeatureConfig(category_column=None), TextConfig(frequent_prefix="", unknown_user="user")
+    data = Data(tables=tables, events=encode(tables), features=features, texts=texts, eligibility=EligibleConfig())
+    frames = tmp_path / "frames"
+    frames.mkdir()
+    write_frames(frames, compute(data.events, data.categories, cut, n_users=3, config=features))
+    embed_items(tmp_path / "items", data, load)
+    expected = load.encoder.encode(["tea 1", "soap 2"], "item")
+    np.testing.assert_allclose(vectors(tmp_path / "items"), expected, atol=1e-6)
+    embed_users(tmp_path / "users", data, frames, load)
+    expected = load.encoder.encode(["soap 2", "tea 1"], "user")
+    found = np.load(tmp_path / "users" / USER_VECTORS)
+    np.testing.assert_allclose(found[[0, 2]], expected, atol=1e-6)
+    assert not found[1].any()
