@@ -1,7 +1,8 @@
 """What a search does, from its mask's size alone: no clock, so one request is answered in one way everywhere.
 
-Costs are nanoseconds on one core: ratios of `tests/benchmarks/index.py`, whose table names the machine. Exact over
-the survivors is right for any mask, so it takes ties, and all masks below `_EXACT_ROWS`.
+Costs are nanoseconds on one core, fitted by `tests/benchmarks/index_costs.py` (200,000 rows, d=384, on 2 busy cores
+with AVX-512) and rounded; their ratios count. Exact over the survivors is right for any mask, so it takes ties, and all
+masks below `_EXACT_ROWS`.
 """
 
 from __future__ import annotations
@@ -14,16 +15,21 @@ from retrieval.index.meta import INVERTED, SCANNED, IndexMeta
 
 How = Literal["whole", "exact", "scan", "lists", "graph"]
 
-# Gathering 2,000 rows of 384 floats takes about half a millisecond.
+# Gathering 2,000 rows of 384 floats takes about a millisecond.
 _EXACT_ROWS: Final = 2_000
-_GATHER_NS: Final = 1.0  # a value of an exact row, read from anywhere
-_CHECK_NS: Final = 4.0  # a row that the selector is asked about
-_CODE_NS: Final = 0.4  # a value of a row that it lets through
-_KEEP_NS: Final = 300.0  # a candidate, kept in order and sorted again, without its gather
-_GRAPH_NS: Final = 4.0  # a value of a row of a graph's breadth: each visits some ten neighbours
+_GATHER_NS: Final = 1.2  # a value of an exact row, read from anywhere: 1.21
+_CHECK_NS: Final = 5.0  # a row that the selector is asked about: 3.3 in a scan, 5.1 to 7.1 in lists
+_CODE_NS: Final = 0.5  # a value of a row that it lets through: .95 fp16, .49 SQ8, .33 PQ
+_KEEP_NS: Final = 100.0  # a candidate put in order, beside its gather: 493 in all
+# A value of a row of a graph's breadth, each of which visits some ten neighbours, and the breadth's square, since FAISS
+# goes through its whole queue for each row: 2.1 and .24 in a graph of 20,000, which half fits the cache, so more here.
+_GRAPH_NS: Final = 3.0
+_QUEUE_NS: Final = 0.5
 
 TUNED_K: Final = 200  # probes and breadth are measured for this k and grow with a larger one
-_BREADTH_LIMIT: Final = 4_096  # beyond it FAISS's queue takes longer than the distances
+# Times the usual candidates, where those were too few; where that is too few again, scores lie so close together that a
+# third scan and its queue would take longer than all exact scores (PQ, far masks: 123 ms beside 59).
+MORE: Final = 4
 # A graph is asked for this many more than would hold k allowed ones on average, so that few queries are asked again.
 _GRAPH_MARGIN: Final = 1.25
 _GRAPH_SPARE: Final = 16
@@ -60,7 +66,8 @@ def plan_search(meta: IndexMeta, k: int, keep: int, allowed: int | None) -> Plan
         if not scanned and meta.count <= 2 * k:
             return Plan(how="exact")
         return Plan(how="whole", effort=_effort(meta, k))
-    if allowed <= max(_EXACT_ROWS, 2 * keep):
+    usual = math.ceil(k * meta.widen)
+    if allowed <= max(_EXACT_ROWS, 2 * keep) or keep > MORE * usual:
         return Plan(how="exact")
     dim = meta.prefix or meta.dim
     gather = allowed * meta.dim * _GATHER_NS
@@ -68,13 +75,14 @@ def plan_search(meta: IndexMeta, k: int, keep: int, allowed: int | None) -> Plan
     scan = meta.count * _CHECK_NS + allowed * dim * _CODE_NS
     if meta.type in INVERTED:
         # More candidates than usual were asked for because answers lie far off: then all lists may be looked into.
-        far = keep > math.ceil(k * meta.widen)
+        far = keep > usual
         share = 1.0 if far else min(1.0, _effort(meta, k) / meta.lists * meta.count / allowed)
         return Plan(how="exact" if gather <= share * scan + again else "lists")
     if meta.type == "hnsw":
         ask = math.ceil(keep * meta.count / allowed * _GRAPH_MARGIN) + _GRAPH_SPARE
         effort = max(meta.ef_search, math.ceil(ask * max(1.0, meta.ef_search / TUNED_K)))
-        if effort <= min(_BREADTH_LIMIT, meta.count) and effort * dim * _GRAPH_NS + again < min(gather, scan + again):
+        walk = effort * (dim * _GRAPH_NS + effort * _QUEUE_NS)
+        if ask < meta.count and walk + again < min(gather, scan + again):
             return Plan(how="graph", effort=effort, ask=ask)
     return Plan(how="exact" if gather <= scan + again else "scan")
 

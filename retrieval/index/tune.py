@@ -49,10 +49,11 @@ def tuned(
     meta = _unmasked(cpu, rows, meta, config, asked, best)
     cases = [Answers.of(rows, asked, nearest, best)]
     cases += [Answers.of(rows, part.queries, part.nearest, part.best) for part in regions(rows, asked, config.seed)]
-    # Half of what may be missed under a mask is left to the codes, half to the lists.
-    target = 1 - (1 - config.recall_target) / 2
-    doubt = max(case.doubt(cpu, meta.type, target) for case in cases)
-    slack = 0.0 if lists is None else max(case.slack(lists, target) for case in cases)
+    # Of what may be missed under a mask, half is left to the codes and a tenth to the lists: what those miss is missed
+    # by a few queries, which would lose more than the share on average says.
+    miss = 1 - config.recall_target
+    doubt = max(case.doubt(cpu, meta.type, 1 - miss / 2) for case in cases)
+    slack = 0.0 if lists is None else max(case.slack(lists, 1 - miss / 10) for case in cases)
     meta = meta.model_copy(update={"doubt": doubt, "slack": slack})
     assert meta.recall is not None, "measured above"
     if meta.recall < config.recall_target:
@@ -70,12 +71,13 @@ def _sampled(rows: Rows, queries: Float32 | None, seed: int) -> Float32:
 
 
 def _unmasked(cpu: Any, rows: Rows, meta: IndexMeta, config: IndexConfig, asked: Float32, best: Float32) -> IndexMeta:
-    """Return `meta` with the first effort whose candidates reach the target with a quarter of the miss to spare.
+    """Return `meta` with the first effort whose candidates reach the target with half of the miss to spare.
 
-    The fewest candidates a result are then those that lose no more than that quarter.
+    Those who ask are strangers to the index, the items sampled aren't. The fewest candidates a result are then those
+    that lose no more than a quarter of the miss.
     """
     k, widths = best.shape[1], _widths(meta)
-    spare = (1 - config.recall_target) / 4
+    miss = 1 - config.recall_target
     heads = shortened(asked, meta.prefix)
     before, field = 0.0, {}
     for effort in _efforts(meta, config):
@@ -85,10 +87,10 @@ def _unmasked(cpu: Any, rows: Rows, meta: IndexMeta, config: IndexConfig, asked:
         _, found = find(cpu, meta.type, heads, min(len(rows), int(most)), effort)
         reached = _recalls(rows, asked, found, best, widths)
         field = {"probes": effort} if meta.type in INVERTED else {"ef_search": effort} if meta.type == "hnsw" else {}
-        if reached[-1] >= config.recall_target + spare or reached[-1] - before < _PLATEAU < before:
+        if reached[-1] >= config.recall_target + miss / 2 or reached[-1] - before < _PLATEAU < before:
             break
         before = reached[-1]
-    width, recalled = next(pair for pair in zip(widths, reached, strict=False) if pair[1] >= reached[-1] - spare)
+    width, recalled = next(pair for pair in zip(widths, reached, strict=False) if pair[1] >= reached[-1] - miss / 4)
     return meta.model_copy(update={**field, "widen": width, "recall": recalled})
 
 

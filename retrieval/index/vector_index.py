@@ -26,7 +26,7 @@ from retrieval.index.gpu import GpuIndex
 from retrieval.index.graph import through_graph
 from retrieval.index.lists import Lists
 from retrieval.index.meta import INVERTED, IndexMeta
-from retrieval.index.plan import Plan, plan_search
+from retrieval.index.plan import MORE, Plan, plan_search
 from retrieval.index.rows import Int64, Mask, Rows, shortened
 from retrieval.index.tune import tuned
 
@@ -34,7 +34,6 @@ log = structlog.get_logger(__name__)
 _faiss: Any = faiss
 
 _PARALLEL_QUERIES: Final = 8
-_MORE: Final = 4  # times the candidates, where those were too few
 
 
 @dataclass(kw_only=True, eq=False)
@@ -142,12 +141,13 @@ class VectorIndex:
             unsure = np.flatnonzero(coarse[:, -1] > scores[:, -1] - self.meta.doubt)
             unsure = np.setdiff1d(unsure, short, assume_unique=True)
             if len(unsure):
-                more = self._answered(queries[unsure], k, keep * _MORE, held, count)
+                more = self._answered(queries[unsure], k, keep * MORE, held, count)
                 found[unsure], scores[unsure] = more
         return found, scores
 
     def _members(self, held: Mask | None) -> Int32:
-        return self.positions if held is None else self.positions[held]
+        # By numbers, not by the mask: of a million rows, 10,000 of them open, 0.21 ms instead of 0.27.
+        return self.positions if held is None else self.positions[np.flatnonzero(held)]
 
     def _candidates(self, plan: Plan, heads: Float32, k: int, keep: int, held: Mask | None) -> tuple[Float32, Int64]:
         """Return FAISS's scores and rows `[q, keep]`, -1 for too few found; `heads` are queries cut to the prefix."""

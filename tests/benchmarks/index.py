@@ -3,14 +3,11 @@
 Use: .venv/bin/python tests/benchmarks/index.py [--count 1000000] [--dim 384] [--types ivf_sq8,ivf_pq,hnsw]
      [--queries 50] [--folder FOLDER] [--threads N]
 
-Vectors: topics (64), categories of unequal size (Zipf) about each topic, and items about each category, whose noise has
-a falling spectrum (its k-th direction weighs k^-0.5), as text embeddings have; length 1. They are written block by
-block into a mapped file below --folder (a temporary one by default) and used again where it is there. Queries are new
-draws of the same kind, unknown to the index. Masks: `random`; `near` opens the categories nearest to the query until
-the share is reached, `far` the farthest. Each type runs in a process of its own. Latency is one query's on one thread,
+Vectors, queries and masks: clustered_vectors.py; below --folder (a temporary one by default), used again where they
+are. Each type runs in a process of its own. Latency is one query's on one thread,
 k=100, the mask's own costs included; `raw` is FAISS's own call with a selector and the tuned effort, without candidates
-scored again; `exact` scores every allowed item. Recall counts an item as near as the exact k-th. Anonymous memory is what
-the process holds itself, over the start's: pages of mapped files can be dropped by the system.
+scored again; `exact` scores every allowed item. Recall counts an item as near as the exact k-th. Memory of its own is
+what the process holds beyond its start's, without the pages of mapped files, which the system can drop.
 
 The tables go into tests/benchmarks/results/index.md, one section a size.
 """
@@ -26,13 +23,14 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import faiss
 import numpy as np
+from clustered_vectors import make, masks
 from rich.console import Console
 
 from infra.machine import memory_limit
@@ -44,40 +42,9 @@ from retrieval.index.plan import plan_search
 
 CONSOLE = Console(width=150)
 RESULTS = Path(__file__).parent / "results" / "index.md"
-SHARES = (0.5, 0.1, 0.01, 0.001, 0.0001)
-TOPICS, BLOCK, K = 64, 100_000, 100
+HEAD = "# The vector index, measured\n\nWhat each column means: the head of [index.py](../index.py).\n"
+K = 100
 _faiss: Any = faiss
-
-
-def draw(rng: np.random.Generator, centres: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Return float32 `[m, dim]` of length 1 about `centres[labels]`."""
-    dim = centres.shape[1]
-    spectrum = np.arange(1, dim + 1, dtype=np.float32) ** -0.5
-    noise = rng.standard_normal((len(labels), dim), dtype=np.float32) * (spectrum / np.linalg.norm(spectrum))
-    vectors = centres[labels] + 0.8 * noise
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-
-
-def make(folder: Path, count: int, dim: int) -> None:
-    """Write vectors.npy, labels.npy, centres.npy and queries.npy below `folder`, unless they are there."""
-    if (folder / "queries.npy").exists() and np.load(folder / "vectors.npy", mmap_mode="r").shape == (count, dim):
-        return
-    rng = np.random.default_rng(7)
-    categories = max(TOPICS, count // 500)
-    topics = rng.standard_normal((TOPICS, dim), dtype=np.float32) / np.sqrt(dim)
-    centres = topics[rng.integers(0, TOPICS, categories)]
-    centres = (centres + rng.standard_normal((categories, dim), dtype=np.float32) * 0.8 / np.sqrt(dim)).astype(
-        np.float32
-    )
-    weights = 1 / np.arange(10, categories + 10)
-    labels = rng.choice(categories, count, p=weights / weights.sum()).astype(np.int32)
-    vectors = np.lib.format.open_memmap(folder / "vectors.npy", mode="w+", dtype=np.float32, shape=(count, dim))
-    for start in range(0, count, BLOCK):
-        vectors[start : start + BLOCK] = draw(rng, centres, labels[start : start + BLOCK])
-    vectors.flush()
-    np.save(folder / "labels.npy", labels)
-    np.save(folder / "centres.npy", centres)
-    np.save(folder / "queries.npy", draw(rng, centres, rng.choice(labels, 1_000)))
 
 
 class Anonymous(threading.Thread):
@@ -99,23 +66,6 @@ class Anonymous(threading.Thread):
 
     def gib(self, value: int) -> float:
         return round((value - self.start_bytes) / 2**30, 3)
-
-
-def masks(query: np.ndarray, centres: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> Iterator[Any]:
-    """Yield kind, share and mask."""
-    sizes = np.bincount(labels, minlength=len(centres))
-    order = np.argsort(-(centres @ query))
-    for share in SHARES:
-        yield "random", share, rng.random(len(labels)) < share
-        for kind, clusters in (("near", order), ("far", order[::-1])):
-            needed = int(np.searchsorted(np.cumsum(sizes[clusters]), share * len(labels))) + 1
-            inside = np.zeros(len(centres), bool)
-            inside[clusters[:needed]] = True
-            allowed = inside[labels]
-            # The last category may be large: take of it what the share needs.
-            surplus = np.flatnonzero(allowed)[int(share * len(labels)) :] if needed == 1 else []
-            allowed[surplus] = False
-            yield kind, share, allowed
 
 
 def timed(act: Callable[[], Any]) -> tuple[Any, float]:
@@ -171,8 +121,7 @@ def compare(index: VectorIndex, query: np.ndarray, allowed: np.ndarray | None) -
     plan = plan_search(meta, k, keep, None if allowed is None else len(members))
     (found, _), taken = timed(lambda: index.search(query, K, allowed))
     effort = meta.probes if meta.type in INVERTED else meta.ef_search
-    head = query if meta.prefix is None else query[:, : meta.prefix]
-    (_, raw), raw_taken = timed(lambda: find(index.cpu, meta.type, head, k, effort, allowed))
+    (_, raw), raw_taken = timed(lambda: find(index.cpu, meta.type, query, k, effort, allowed))
     (_, best), exact_taken = timed(lambda: exact(index.vectors, members, query, k))
     reached = [
         recall(best, products(index.vectors, query, items))
@@ -184,45 +133,54 @@ def compare(index: VectorIndex, query: np.ndarray, allowed: np.ndarray | None) -
 def section(title: str, command: str, results: dict[str, dict[str, Any]]) -> str:
     """Return the Markdown of one size."""
     lines = [title, "", f"`{command}`, {datetime.now(UTC):%Y-%m-%d}, {machine()}.", ""]
-    lines += [
-        "| type | build s | build, GiB of its own (resident) | loaded, GiB of its own | files GiB | tuned |",
-        "|---|---|---|---|---|---|",
-    ]
+    lines += row("type", "build s", "build, GiB of its own (resident)", "loaded, GiB of its own", "files GiB", "tuned")
+    lines += row(*["---"] * 6)
     for kind, found in results.items():
-        meta = found["meta"]
-        effort = (
-            {"probes": f"{meta['probes']} of {meta['lists']} lists, slack {meta['slack']:.2f}, "}
-            if meta["lists"]
-            else {}
-        )
-        effort |= {"ef": f"breadth {meta['ef_search']}, "} if kind == "hnsw" else {}
-        tuned = "".join(effort.values()) + (
-            f"{meta['widen']:g} candidates a result, doubt {meta['doubt']:.4f}, recall@200 {meta['recall']:.4f}"
-            if meta["recall"]
-            else ""
-        )
-        lines.append(
-            f"| {kind}, {meta['storage']} | {found['build_s']} | {found['peak_gib']} ({found['resident_gib']}) | {found['loaded_gib']} | {found['file_gib']} | {tuned} |"
-        )
-    lines += [
-        "",
-        "| type | mask | open | plan | recall@100 | worst query | p50 ms | p99 ms | raw ms | raw recall | exact ms |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
-    ]
+        memory = f"{found['peak_gib']} ({found['resident_gib']})"
+        stored = f"{kind}, {found['meta']['storage']}"
+        lines += row(stored, found["build_s"], memory, found["loaded_gib"], found["file_gib"], effort(found["meta"]))
+    columns = (
+        "mask",
+        "open",
+        "plan",
+        "recall@100",
+        "worst query",
+        "p50 ms",
+        "p99 ms",
+        "raw ms",
+        "raw recall",
+        "exact ms",
+    )
+    lines += ["", *row("type", *columns), *row(*["---"] * 11)]
     for kind, found in results.items():
-        for row in found["rows"]:
-            lines.append(
-                f"| {kind} | {row['mask']} | {row['share']:.2%} | {row['plan']} | {row['recall']:.4f} | {row['worst']:.2f} | "
-                f"{row['p50']:.2f} | {row['p99']:.2f} | {row['raw']:.2f} | {row['raw_recall']:.3f} | {row['exact']:.2f} |"
-            )  # fmt: skip
+        for one in found["rows"]:
+            times = [f"{one[name]:.2f}" for name in ("p50", "p99", "raw")]
+            recalls = f"{one['recall']:.4f}", f"{one['worst']:.2f}"
+            ends = f"{one['raw_recall']:.3f}", f"{one['exact']:.2f}"
+            lines += row(kind, one["mask"], f"{one['share']:.2%}", one["plan"], *recalls, *times, *ends)
     return "\n".join(lines) + "\n"
 
 
+def row(*cells: object) -> list[str]:
+    """Return one line of a Markdown table."""
+    return [f"| {' | '.join(map(str, cells))} |"]
+
+
+def effort(meta: dict[str, Any]) -> str:
+    """Return what was tuned, in words."""
+    words = [f"{meta['probes']} of {meta['lists']} lists, slack {meta['slack']:.2f}"] if meta["lists"] else []
+    words += [f"breadth {meta['ef_search']}"] if meta["type"] == "hnsw" else []
+    if meta["recall"] is not None:
+        words += [f"{meta['widen']:g} candidates a result, doubt {meta['doubt']:.4f}, recall@200 {meta['recall']:.4f}"]
+    return ", ".join(words)
+
+
 def machine() -> str:
-    """Return cores, memory and what the processor can, without a name."""
+    """Return cores, memory, what the processor can, and the load of the last 15 minutes."""
     flags = set(Path("/proc/cpuinfo").read_text().split("flags")[1].split("\n")[0].split())
     simd = ", ".join(flag for flag in ("avx2", "avx512f", "avx512_vnni", "amx_int8") if flag in flags)
-    return f"{os.cpu_count()} cores ({simd}), {memory_limit() / 2**30:.0f} GiB, FAISS {faiss.__version__}"
+    memory = f"{memory_limit() / 2**30:.0f} GiB"
+    return f"{os.cpu_count()} cores ({simd}), {memory}, FAISS {faiss.__version__}, load {os.getloadavg()[2]:.1f}"
 
 
 def main() -> None:
@@ -252,14 +210,11 @@ def main() -> None:
             results[kind] = json.loads(done.stdout.splitlines()[-1])
             CONSOLE.print(kind, {name: value for name, value in results[kind].items() if name != "rows"})
     title = f"## {args.count:,} vectors of {args.dim} dimensions"
-    command = f"python tests/benchmarks/index.py --count {args.count} --dim {args.dim} --types {args.types} --queries {args.queries}"
+    given = {name: getattr(args, name) for name in ("count", "dim", "types", "queries")}
+    command = "python tests/benchmarks/index.py " + " ".join(f"--{name} {value}" for name, value in given.items())
     text = section(title, command, results)
     CONSOLE.print(text)
-    old = (
-        args.results.read_text(encoding="utf-8")
-        if args.results.exists()
-        else "# The vector index, measured\n\nWhat each column means: the head of [index.py](../index.py).\n"
-    )
+    old = args.results.read_text(encoding="utf-8") if args.results.exists() else HEAD
     head, *parts = old.split("\n## ")
     kept = [f"## {part}".rstrip("\n") + "\n" for part in parts if not f"## {part}".startswith(title + "\n")]
     args.results.parent.mkdir(exist_ok=True)
