@@ -24,7 +24,6 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +31,8 @@ import faiss
 import numpy as np
 from clustered_vectors import make, masks
 from rich.console import Console
+from tables import RESULTS, row, section, write
 
-from infra.machine import memory_limit
 from retrieval.index import IndexConfig, VectorIndex
 from retrieval.index.exact import exact, products, recall
 from retrieval.index.faiss_search import find
@@ -41,7 +40,6 @@ from retrieval.index.meta import INVERTED
 from retrieval.index.plan import plan_search
 
 CONSOLE = Console(width=150)
-RESULTS = Path(__file__).parent / "results" / "index.md"
 HEAD = "# The vector index, measured\n\nWhat each column means: the head of [index.py](../index.py).\n"
 K = 100
 _faiss: Any = faiss
@@ -130,10 +128,9 @@ def compare(index: VectorIndex, query: np.ndarray, allowed: np.ndarray | None) -
     return plan.how, [reached[0], taken, raw_taken, reached[1], exact_taken]
 
 
-def section(title: str, command: str, results: dict[str, dict[str, Any]]) -> str:
-    """Return the Markdown of one size."""
-    lines = [title, "", f"`{command}`, {datetime.now(UTC):%Y-%m-%d}, {machine()}.", ""]
-    lines += row("type", "build s", "build, GiB of its own (resident)", "loaded, GiB of its own", "files GiB", "tuned")
+def tables(results: dict[str, dict[str, Any]]) -> list[str]:
+    """Return the Markdown tables of one size."""
+    lines = row("type", "build s", "build, GiB of its own (resident)", "loaded, GiB of its own", "files GiB", "tuned")
     lines += row(*["---"] * 6)
     for kind, found in results.items():
         memory = f"{found['peak_gib']} ({found['resident_gib']})"
@@ -158,12 +155,7 @@ def section(title: str, command: str, results: dict[str, dict[str, Any]]) -> str
             recalls = f"{one['recall']:.4f}", f"{one['worst']:.2f}"
             ends = f"{one['raw_recall']:.3f}", f"{one['exact']:.2f}"
             lines += row(kind, one["mask"], f"{one['share']:.2%}", one["plan"], *recalls, *times, *ends)
-    return "\n".join(lines) + "\n"
-
-
-def row(*cells: object) -> list[str]:
-    """Return one line of a Markdown table."""
-    return [f"| {' | '.join(map(str, cells))} |"]
+    return lines
 
 
 def effort(meta: dict[str, Any]) -> str:
@@ -175,14 +167,6 @@ def effort(meta: dict[str, Any]) -> str:
     return ", ".join(words)
 
 
-def machine() -> str:
-    """Return cores, memory, what the processor can, and the load of the last 15 minutes."""
-    flags = set(Path("/proc/cpuinfo").read_text().split("flags")[1].split("\n")[0].split())
-    simd = ", ".join(flag for flag in ("avx2", "avx512f", "avx512_vnni", "amx_int8") if flag in flags)
-    memory = f"{memory_limit() / 2**30:.0f} GiB"
-    return f"{os.cpu_count()} cores ({simd}), {memory}, FAISS {faiss.__version__}, load {os.getloadavg()[2]:.1f}"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=1_000_000)
@@ -191,7 +175,7 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=50)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="of the build")
     parser.add_argument("--folder", type=Path)
-    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--results", type=Path, default=RESULTS / "index.md")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.one is not None:
@@ -209,16 +193,12 @@ def main() -> None:
             )
             results[kind] = json.loads(done.stdout.splitlines()[-1])
             CONSOLE.print(kind, {name: value for name, value in results[kind].items() if name != "rows"})
-    title = f"## {args.count:,} vectors of {args.dim} dimensions"
+    title = f"{args.count:,} vectors of {args.dim} dimensions"
     given = {name: getattr(args, name) for name in ("count", "dim", "types", "queries")}
     command = "python tests/benchmarks/index.py " + " ".join(f"--{name} {value}" for name, value in given.items())
-    text = section(title, command, results)
+    text = section(title, command, tables(results))
     CONSOLE.print(text)
-    old = args.results.read_text(encoding="utf-8") if args.results.exists() else HEAD
-    head, *parts = old.split("\n## ")
-    kept = [f"## {part}".rstrip("\n") + "\n" for part in parts if not f"## {part}".startswith(title + "\n")]
-    args.results.parent.mkdir(exist_ok=True)
-    args.results.write_text("\n".join([head.rstrip("\n") + "\n", *kept, text]), encoding="utf-8")
+    write(args.results, HEAD, text)
 
 
 if __name__ == "__main__":
