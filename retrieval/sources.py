@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from features.schema import Float32, Int32
 from retrieval.contract import SourceName
 from retrieval.live.index import Searchable
-from retrieval.rows import ItemRows
+from retrieval.query import Near
 from retrieval.scope import Scope
 
 Mask = npt.NDArray[np.bool_]
@@ -139,14 +139,27 @@ class Candidates:
         return len(self.items)
 
 
-def semantic(index: Searchable, vector: Float32, n: int, scope: Scope) -> Ranking:
-    """Return the items of the scope nearest to `vector` (float32 `[dim]`, length 1)."""
+def semantic(index: Searchable, near: Near, n: int, scope: Scope) -> Ranking:
+    """Return the items of the scope nearest to one or more vectors.
+
+    One vector's scores are cosines. Of several an item's score is the best weight / (1 + rank) among them, so that
+    places go to each in the proportion of its weight, whatever `n`.
+    """
     if scope.whole and len(scope.excluded) * _MASKED_ITEMS <= len(scope.open):
-        items, scores = index.search(vector[None], n + len(scope.excluded))
-        kept = ~np.isin(items[0], scope.excluded)
-        return Ranking(items=items[0][kept][:n], scores=scores[0][kept][:n])
-    items, scores = index.search(vector[None], n, scope.allowed)
-    return Ranking(items=items[0], scores=scores[0])
+        items, scores = index.search(near.vectors, n + len(scope.excluded))
+        kept = ~np.isin(items, scope.excluded)
+        lists = [(row[own][:n], found[own][:n]) for row, found, own in zip(items, scores, kept, strict=True)]
+    else:
+        lists = list(zip(*index.search(near.vectors, n, scope.allowed), strict=True))
+    if len(lists) == 1:
+        return Ranking(items=lists[0][0], scores=lists[0][1])
+    ranks = np.concatenate([np.arange(len(items)) for items, _ in lists])
+    named, row = np.unique(np.concatenate([items for items, _ in lists]), return_inverse=True)
+    best = np.zeros(len(named), np.float32)
+    np.maximum.at(
+        best, row, np.repeat(near.weights, [len(items) for items, _ in lists]) / (1 + ranks).astype(np.float32)
+    )
+    return Ranking.best(named, best, n)
 
 
 def collaborative(als: Float32 | None, knn: Float32 | None, members: Int32, open_: Mask, n: int) -> Ranking:
@@ -227,13 +240,6 @@ def merge(
 def source_names(bits: int) -> list[SourceName]:
     """Return the names behind provenance bits, in the order of `SOURCES`."""
     return list(_NAMES[bits])
-
-
-def weighted_mean(vectors: ItemRows, items: Int32, weights: Float32) -> Float32 | None:
-    """Return float32 `[dim]` of length 1: the weighted mean of the rows `items` of `vectors`; None when it vanishes."""
-    mean = weights @ vectors[items]
-    length = float(np.linalg.norm(mean))
-    return (mean / length).astype(np.float32) if length > 0 else None
 
 
 def _best_rows(items: Int32, scores: Float32, n: int) -> npt.NDArray[np.int64]:
