@@ -30,6 +30,7 @@ from retrieval.parts import Part
 from retrieval.query import Near, Query
 from retrieval.rows import ItemRows
 from retrieval.scope import Scope, Scopes
+from retrieval.segments import Segments
 from retrieval.snapshot import ItemSnapshot
 from retrieval.sources import SOURCES, Candidates, Ranking, SourceQuota
 
@@ -50,6 +51,8 @@ class RetrievalConfig(BaseModel):
         recent_queries: how many of the user's last distinct items the semantic source also looks near to, so that an
             event counts at once; a user without a text vector has these alone.
         trending: item statistics that order the trending source, the first one first.
+        trending_by: a column of the users; one who has a value there gets what trends among users of the same value.
+        trending_smoothing: how many users of the whole population each such segment is blended with.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -58,6 +61,8 @@ class RetrievalConfig(BaseModel):
     history_weight: str = "decayed_90"
     recent_queries: int = Field(3, ge=0)
     trending: tuple[str, ...] = ("buyers_28d", "decayed_90")
+    trending_by: str | None = None
+    trending_smoothing: float = Field(1000.0, ge=0)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -81,6 +86,7 @@ class Retriever:
         collaborative: ALS and item-kNN; None in a release without events.
         heads: the encoder's task heads, for ranking; None when the release has no encoder.
         config: see there.
+        segments: what trends by segment of the users; None where the release has none.
         catalogue: how the release read its items' columns; None where it doesn't say.
         item_sequence: the newest logged change of items that it knows.
         texts: the text encoder.
@@ -95,6 +101,7 @@ class Retriever:
     heads: Heads | None = None
     config: RetrievalConfig = field(default_factory=RetrievalConfig)
     texts: LazyEncoder = field(default_factory=lambda: LazyEncoder(None))
+    segments: Segments | None = None
     catalogue: CatalogueConfig | None = None
     item_sequence: int = 0
 
@@ -142,16 +149,18 @@ class Retriever:
         catalogue = CatalogueConfig.load(release)
         config = release / layout.RETRIEVAL_CONFIG
         has_users = (release / layout.USER_IDS).exists()
+        user_ids = json.loads((release / layout.USER_IDS).read_text(encoding="utf-8")) if has_users else []
         return cls(
             snapshot=ItemSnapshot.load(release / layout.SNAPSHOT),
             item_vectors=item_vectors,
             index=VectorIndex.load(release / layout.INDEX_DIR, item_vectors, index_config),
-            user_ids=json.loads((release / layout.USER_IDS).read_text(encoding="utf-8")) if has_users else [],
+            user_ids=user_ids,
             user_vectors=_mapped(release / layout.USER_VECTORS) if has_users else item_vectors[:0],
             collaborative=Collaborative.load(release / layout.COLLABORATIVE_DIR) if has_users else None,
             heads=Heads.load(release / layout.ENCODER_DIR) if (release / layout.ENCODER_HEADS).exists() else None,
             config=RetrievalConfig.model_validate_json(config.read_bytes()) if config.exists() else RetrievalConfig(),
             texts=LazyEncoder.of(release) if load_encoder is None else LazyEncoder(load_encoder),
+            segments=Segments.load(release / layout.SEGMENTS, len(user_ids)),
             catalogue=catalogue,
             item_sequence=0 if catalogue is None else catalogue.item_sequence,
         )
@@ -262,7 +271,9 @@ class Retriever:
         if "collaborative" in names:
             rankings["collaborative"] = self._collaborative(query, scope, max(k, counts["collaborative"]))
         if "trending" in names:
-            rankings["trending"] = sources.trending(self._trending, max(k, counts["trending"]), scope.allowed)
+            rankings["trending"] = sources.trending(
+                self._trending, max(k, counts["trending"]), scope.allowed, first=query.segment
+            )
         merged = sources.merge(rankings, counts, quota.weights(), k)
         named = rankings.get("semantic")
         if len(merged) < k and named is not None and len(named.items) == counts["semantic"]:
@@ -315,7 +326,8 @@ class Retriever:
             # .3930 with the release's own vector; with a release 14 days old .3821 and .3798. It takes .3 ms.
             found = self.collaborative.fold_in(*history) if known else self.collaborative.user_vector(position)
             factor = found if found.any() else None
-        return Query(near=near if len(near) else None, factor=factor, history=history)
+        segment = None if self.segments is None else self.segments.of(position)
+        return Query(near=near if len(near) else None, factor=factor, history=history, segment=segment)
 
     def _unwanted(self, limits: Limits, user: UserFeatures | None, item: int | None) -> Sequence[int] | Int32:
         """Return positions of what the query itself rules out: the item asked about, what the user has bought."""

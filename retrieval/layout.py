@@ -25,6 +25,7 @@ INDEX_META: Final = "index.json"
 INDEX_POSITIONS: Final = "positions.npy"
 
 SNAPSHOT: Final = f"{ITEMS_DIR}/snapshot.parquet"
+SEGMENTS: Final = f"{ITEMS_DIR}/segments.npz"
 
 # Below collaborative/.
 ALS_USERS: Final = "als_users.npy"

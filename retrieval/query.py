@@ -68,10 +68,12 @@ class Query:
         near: for the index.
         factor: float32 `[factors]` for ALS.
         history: int32 `[h]` item positions and float32 `[h]` weights.
+        segment: int32 `[kept]` what trends among users like this one.
         neighbours_only: keep collaborative items that share a user with the history (for "similar to this item").
     """
 
     near: Near | None
     factor: Float32 | None
     history: tuple[Int32, Float32]
+    segment: Int32 | None = None
     neighbours_only: bool = False

@@ -199,9 +199,15 @@ def repeat(items: Int32, weights: Float32, n: int, allowed: Mask) -> Ranking:
     return Ranking.best(items[keep], weights[keep], n)
 
 
-def trending(order: Int32, n: int, allowed: Mask) -> Ranking:
-    """Return the first `n` allowed items of `order` (int32 `[m]`, most popular first); scores are 1 / (1 + rank)."""
+def trending(order: Int32, n: int, allowed: Mask, first: Int32 | None = None) -> Ranking:
+    """Return the first `n` allowed items of `order` (int32 `[m]`, most popular first); scores are 1 / (1 + rank).
+
+    Those of `first` (int32, distinct), which trend in the user's segment, come before them.
+    """
     items = order[allowed[order]][:n]
+    if first is not None:
+        own = first[allowed[first]][:n]
+        items = np.concatenate([own, items[~np.isin(items, own)]])[:n]
     return Ranking(items=items, scores=(1 / np.arange(1, len(items) + 1)).astype(np.float32))
 
 

@@ -22,6 +22,7 @@ from features.schema import CATEGORY, ITEM_ID, ITEM_STATS, USER_ID, Float32
 from flows.stages.collaborative import CollaborativeConfig, fit_collaborative
 from flows.stages.data import Data, Mask
 from flows.stages.encode import texts_of_users
+from flows.stages.segments import trending_segments
 from infra.files import write_atomic
 from retrieval import layout
 from retrieval.catalogue import CatalogueConfig
@@ -100,6 +101,10 @@ def build_scene(out: Path, data: Data, cut: datetime, parts: SceneParts, config:
     if events is None:
         return
     _embed_users(out, data, events.frames, events.encoder)
+    wanted = config.retrieval
+    if wanted.trending_by is not None:
+        segments = trending_segments(data, cut, eligible, wanted.trending_by, wanted.trending_smoothing)
+        segments.save(out / layout.SEGMENTS)
     if events.collaborative is None:
         fit_collaborative(data.events, cut, eligible, data.n_users, data.features, config.collaborative, out)
     else:
