@@ -10,7 +10,7 @@ from rich.table import Table
 
 from flows.console_tables import figure_cell, simple_table
 from flows.console_texts import text_tables
-from flows.report import ExampleUser, RankingTable, Report
+from flows.report import ExampleUser, RankingTable, Report, RetrievalTable
 from flows.words import (
     format_bytes,
     format_day,
@@ -42,6 +42,7 @@ def render_console(report: Report, console: Console | None = None) -> None:
         if ranking.differences:
             console.print(_differences(ranking))
     for table in (
+        *map(_retrieval, report.retrieval),
         _tasks(report),
         *text_tables(report),
         _ablation(report),
@@ -101,6 +102,15 @@ def _differences(ranking: RankingTable) -> Table:
     for row in ranking.differences:
         value = f"{format_signed(row.difference)} [dim]{format_interval(row.difference)}[/]"
         table.add_row(escape(row.baseline), value, _VERDICTS[row.difference.verdict])
+    return table
+
+
+def _retrieval(found: RetrievalTable) -> Table:
+    numbers = tuple(f"Recall@{k}" for k in found.ks)
+    table = simple_table(f"\nRetrieval, {escape(found.title)}", "candidates of", *numbers, right=frozenset(numbers))
+    for row in found.sources:
+        cells = (escape(row.source), *(figure_cell(each) for each in row.recalls))
+        table.add_row(*cells, style="bold green" if row.source == found.merged else "")
     return table
 
 

@@ -115,6 +115,7 @@ def evaluate_release(
         note=_CAUTIONS.get(workspace.config.source.type, ""),
         data=_summary(build, loaded.retriever),
         rankings=shown.rankings,
+        retrieval=shown.retrieval,
         tasks=shown.tasks,
         texts=texts,
         replies=_replies(loaded, held),

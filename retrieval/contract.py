@@ -14,7 +14,7 @@ SourceName = Literal["semantic", "collaborative", "repeat", "trending"]
 # Why an answer is less than it could be; every one is counted by the service and never an error.
 Degraded = Literal[
     "unknown_user",  # no features, no vector: the answer is what trends
-    "user_not_in_release",  # newer than the release: vectors are derived from the user's history
+    "user_not_in_release",  # newer than the release: the history alone asks
     "features_unavailable",  # the online store could not be read: no history
     "encoder_unavailable",  # the text could not be encoded: the text counts for nothing
     "index_unavailable",  # the index could not be searched: no semantic source

@@ -26,6 +26,7 @@ INDEX_POSITIONS: Final = "positions.npy"
 INDEX_LISTS: Final = "lists.npy"
 
 SNAPSHOT: Final = f"{ITEMS_DIR}/snapshot.parquet"
+SEGMENTS: Final = f"{ITEMS_DIR}/segments.npz"
 
 # Below collaborative/.
 ALS_USERS: Final = "als_users.npy"

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from features.schema import Float32, Int32
 from retrieval.contract import SourceName
-from retrieval.rows import ItemRows
+from retrieval.query import Near
 from retrieval.scope import Scope
 from retrieval.searchable import Searchable, few, search_without
 
@@ -135,14 +135,23 @@ class Candidates:
         return len(self.items)
 
 
-def semantic(index: Searchable, vector: Float32, n: int, scope: Scope) -> Ranking:
-    """Return the items of the scope nearest to `vector` (float32 `[dim]`, length 1)."""
+def semantic(index: Searchable, near: Near, n: int, scope: Scope) -> Ranking:
+    """Return the items of the scope nearest to one or more vectors.
+
+    One vector's scores are cosines. Of several an item's score is the best weight / (1 + rank) among them, so that
+    places go to each in the proportion of its weight, whatever `n`.
+    """
     gone = None if scope.absent is None else np.union1d(scope.excluded, scope.absent)
     if gone is not None and few(len(gone), len(scope.open)):
-        items, scores = search_without(index, vector[None], n, gone)
+        items, scores = search_without(index, near.vectors, n, gone)
     else:
-        items, scores = index.search(vector[None], n, scope.allowed)
-    return Ranking(items=items[0], scores=scores[0])
+        items, scores = index.search(near.vectors, n, scope.allowed)
+    if len(items) == 1:
+        return Ranking(items=items[0], scores=scores[0])
+    named, row = np.unique(items, return_inverse=True)
+    best = np.zeros(len(named), np.float32)
+    np.maximum.at(best, row.ravel(), (near.weights[:, None] / (1 + np.arange(items.shape[1]))).ravel())
+    return Ranking.best(named.astype(np.int32), best, n)
 
 
 def collaborative(als: Float32 | None, knn: Float32 | None, members: Int32, open_: Mask, n: int) -> Ranking:
@@ -182,9 +191,15 @@ def repeat(items: Int32, weights: Float32, n: int, allowed: Mask) -> Ranking:
     return Ranking.best(items[keep], weights[keep], n)
 
 
-def trending(order: Int32, n: int, allowed: Mask) -> Ranking:
-    """Return the first `n` allowed items of `order` (int32 `[m]`, most popular first); scores are 1 / (1 + rank)."""
+def trending(order: Int32, n: int, allowed: Mask, first: Int32 | None = None) -> Ranking:
+    """Return the first `n` allowed items of `order` (int32 `[m]`, most popular first); scores are 1 / (1 + rank).
+
+    Those of `first` (int32, distinct), which trend in the user's segment, come before them.
+    """
     items = order[allowed[order]][:n]
+    if first is not None:
+        own = first[allowed[first]][:n]
+        items = np.concatenate([own, items[~np.isin(items, own)]])[:n]
     return Ranking(items=items, scores=(1 / np.arange(1, len(items) + 1)).astype(np.float32))
 
 
@@ -229,13 +244,6 @@ def merge(
 def source_names(bits: int) -> Sequence[SourceName]:
     """Return the names behind provenance bits, in the order of `SOURCES`."""
     return _NAMES[bits]
-
-
-def weighted_mean(vectors: ItemRows, items: Int32, weights: Float32) -> Float32 | None:
-    """Return float32 `[dim]` of length 1: the weighted mean of the rows `items` of `vectors`; None when it vanishes."""
-    mean = weights @ vectors[items]
-    length = float(np.linalg.norm(mean))
-    return (mean / length).astype(np.float32) if length > 0 else None
 
 
 def _best_rows(items: Int32, scores: Float32, n: int) -> npt.NDArray[np.int64]:

@@ -21,7 +21,9 @@ from flows.report.rankings import (
     PairedDifference,
     RankingTable,
     Recommendation,
+    RetrievalTable,
     ScorerRanking,
+    SourceRecall,
 )
 from flows.report.replies import KindScores, ReplyScores, ThresholdScores
 from flows.report.report import REPORT_HTML, REPORT_JSON, NextCommand, Report, read
@@ -54,7 +56,9 @@ __all__ = [
     "ReliabilityBin",
     "ReplyScores",
     "Report",
+    "RetrievalTable",
     "ScorerRanking",
+    "SourceRecall",
     "StageRecord",
     "TaskScores",
     "TextFigure",

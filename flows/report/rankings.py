@@ -1,4 +1,4 @@
-"""Rankings of all items by every scorer, the index behind them, and users with what they are shown."""
+"""Rankings of all items by every scorer, the candidates and index behind them, and users with what they are shown."""
 
 from __future__ import annotations
 
@@ -61,6 +61,40 @@ class RankingTable(Part):
     def _shipped_is_listed(self) -> Self:
         if self.shipped not in {row.scorer for row in self.scorers}:
             raise ValueError(f"expected shipped to be one of the scorers, found {self.shipped!r}")
+        return self
+
+
+class SourceRecall(Part):
+    """What the candidates of one source hold of the held-out purchases: recall at each of the table's sizes."""
+
+    source: str
+    recalls: tuple[Figure, ...]
+
+
+class RetrievalTable(Part):
+    """Recall of every source of candidates alone and of their merge, on one space of items.
+
+    Attributes:
+        title: which purchases are looked for.
+        note: how to read it, in one sentence.
+        ks: how many candidates were asked for.
+        sources: in the order to show.
+        merged: the one of them that a request is answered with.
+    """
+
+    title: str
+    note: str = ""
+    ks: tuple[int, ...]
+    sources: tuple[SourceRecall, ...]
+    merged: str
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.merged not in {row.source for row in self.sources}:
+            raise ValueError(f"expected merged to be one of the sources, found {self.merged!r}")
+        for row in self.sources:
+            if len(row.recalls) != len(self.ks):
+                raise ValueError(f"{row.source}: expected a recall for each of {self.ks}, found {len(row.recalls)}")
         return self
 
 

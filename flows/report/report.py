@@ -12,7 +12,7 @@ from features.splits import UNDATED
 from flows.report.figures import Part
 from flows.report.groups import AuditReport
 from flows.report.making import DataSummary, StageRecord, TrainingRun, ValidationRow, Window
-from flows.report.rankings import ExampleUser, IndexRecall, RankingTable
+from flows.report.rankings import ExampleUser, IndexRecall, RankingTable, RetrievalTable
 from flows.report.replies import ReplyScores
 from flows.report.tasks import AblationRow, TaskScores
 from flows.report.texts import TextScores
@@ -50,6 +50,7 @@ class Report(Part):
     note: str = ""
     data: DataSummary | None = None
     rankings: tuple[RankingTable, ...] = ()
+    retrieval: tuple[RetrievalTable, ...] = ()
     tasks: tuple[TaskScores, ...] = ()
     texts: tuple[TextScores, ...] = ()
     replies: ReplyScores | None = None

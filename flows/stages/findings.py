@@ -22,6 +22,7 @@ from flows.report import (
     IndexRecall,
     RankingTable,
     Recommendation,
+    RetrievalTable,
     TaskScores,
 )
 from flows.stages.ablations import read_ablations
@@ -29,6 +30,7 @@ from flows.stages.audit import AuditConfig, ServedTask, Shown, audit
 from flows.stages.data import Data
 from flows.stages.rank import Scene, active_positions, scene_rows
 from flows.stages.rankings import HeldOut, K, full_rankings, held_out
+from flows.stages.retrieval import retrieval_tables
 from flows.stages.task_scores import ablation_rows, task_scores
 from ranking.blend import FAMILIES, BlendInputs
 from ranking.fit import labelled
@@ -55,6 +57,7 @@ class Findings:
     """The measured sections of a report that are about users and items; empty where nothing was ranked."""
 
     rankings: tuple[RankingTable, ...] = ()
+    retrieval: tuple[RetrievalTable, ...] = ()
     tasks: tuple[TaskScores, ...] = ()
     ablation: tuple[AblationRow, ...] = ()
     examples: tuple[ExampleUser, ...] = ()
@@ -93,6 +96,7 @@ def measure(release: Path, ranker: Ranker, window: Window, candidates: int, grou
     rankings = full_rankings(ranker, window.users, truth)
     return Findings(
         rankings=rankings.tables,
+        retrieval=retrieval_tables(ranker.retriever, window.users, truth),
         tasks=tuple(task_table(ranker, rows, pairs)),
         ablation=tuple(_ablation(ranker, rows, pairs, release)),
         examples=tuple(_examples(ranker, window.users, hits)),

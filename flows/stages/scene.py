@@ -21,6 +21,7 @@ from features.rows import ITEM_STATS_COLUMNS
 from features.schema import CATEGORY, ITEM_ID, ITEM_STATS, USER_ID, Float32
 from flows.stages.collaborative import CollaborativeConfig, fit_collaborative
 from flows.stages.data import Data, Mask
+from flows.stages.segments import trending_segments
 from infra.files import write_atomic
 from retrieval import layout
 from retrieval.catalogue import CatalogueConfig
@@ -94,6 +95,10 @@ def build_scene(out: Path, data: Data, cut: datetime, parts: SceneParts, config:
         return
     os.link(events.user_vectors / layout.USER_VECTORS, out / layout.USER_VECTORS)
     write_atomic(out / layout.USER_IDS, json.dumps(data.tables.users[USER_ID].to_list()).encode())
+    wanted = config.retrieval
+    if wanted.trending_by is not None:
+        segments = trending_segments(data, cut, eligible, wanted.trending_by, wanted.trending_smoothing)
+        segments.save(out / layout.SEGMENTS)
     if events.collaborative is None:
         fit_collaborative(data.events, cut, eligible, data.n_users, data.features, config.collaborative, out)
     else:

@@ -16,7 +16,9 @@ from flows.report import (
     PairedDifference,
     RankingTable,
     ReliabilityBin,
+    RetrievalTable,
     ScorerRanking,
+    SourceRecall,
     TaskScores,
 )
 
@@ -72,6 +74,32 @@ def rankings() -> tuple[RankingTable, ...]:
             scorer("blend", 0.0471, 0.0205, stage=True),
         ),
         shipped="blend",
+    )
+    return every, new
+
+
+def retrieval() -> tuple[RetrievalTable, ...]:
+    """Two sources and their merge; of new items the repeat list has none."""
+    shares = {"semantic": (0.051, 0.142), "repeat": (0.31, 0.394), "merged": (0.33, 0.452)}
+    every = RetrievalTable(
+        title="all purchases",
+        note="1,973 users.",
+        ks=(100, 500),
+        sources=tuple(
+            SourceRecall(source=name, recalls=tuple(figure(share, 0.004) for share in pair))
+            for name, pair in shares.items()
+        ),
+        merged="merged",
+    )
+    found = (figure(0.06, 0.004), figure(0.167, 0.007))
+    new = RetrievalTable(
+        title="items never bought before",
+        ks=(100, 500),
+        sources=(
+            SourceRecall(source="repeat", recalls=(Figure(value=0.0, n=USERS), Figure(value=0.0, n=USERS))),
+            SourceRecall(source="merged", recalls=found),
+        ),
+        merged="merged",
     )
     return every, new
 

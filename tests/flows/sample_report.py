@@ -18,7 +18,7 @@ from flows.report import (
     Window,
 )
 from retrieval.encoder.relatedness.report import ProposedGroups, RelatednessReport, TaskGroup
-from tests.flows.sample_figures import ablation, audit_report, figure, rankings, task_scores
+from tests.flows.sample_figures import ablation, audit_report, figure, rankings, retrieval, task_scores
 from tests.flows.sample_texts import reply_scores, text_scores
 
 CUT = datetime(2017, 12, 4, tzinfo=UTC)
@@ -42,6 +42,7 @@ def full_report() -> Report:
         note="The data's own package calls it simulated: read these figures as the demo's, not as science.",
         data=DataSummary(users=2469, items=92331, eligible_items=24480, events={"purchase": 1469307, "response": 2102}),
         rankings=rankings(),
+        retrieval=retrieval(),
         tasks=task_scores(),
         texts=text_scores(),
         replies=reply_scores(),

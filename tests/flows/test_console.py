@@ -62,7 +62,8 @@ def test_every_section_is_printed(sample_report: Report) -> None:
     render_console(sample_report, console)
     text = out.getvalue()
     for heading in (
-        "Ranking, all eligible items", "Ranking, never bought before", "Tasks, held-out rows", "log loss",
+        "Ranking, all eligible items", "Ranking, never bought before",
+        "Retrieval, all purchases", "Retrieval, items never bought before", "Tasks, held-out rows", "log loss",
         "Tasks on texts, held out", "Classes taken for others",
         "Replies to held-out texts", "Other thresholds",
         "Groups, observed differences",
@@ -74,6 +75,7 @@ def test_every_section_is_printed(sample_report: Report) -> None:
     assert re.search(r"churn, age +AUC +25-34 0.700 +35-44 0.780 +0.080 0.050 to 0.110", text)
     assert re.search(r"churn, age +selected +– +– +–", text)
     assert re.search(r"items, brand +exposure@10 less relevance +Private -0.050 +National 0.050 +0.100", text)
+    assert re.search(r"merged +0.3300 0.3260 to 0.3340 +0.4520 0.4480 to 0.4560", text)
     assert "<b>BREAD</b> & rolls ✓ bought" in text
     assert "12,043" in text
     assert re.search(r"template +440 +0.550 +420 +0.900 0.860 to 0.940 +0.800 0.760 to 0.840", text)

@@ -52,12 +52,23 @@ def test_page_shows_value_and_interval_of_the_shipped_order(html: str) -> None:
 
 
 def test_every_section_and_plot_is_there(html: str) -> None:
-    sections = "ranking tasks texts replies blend groups examples time retrieval relatedness data stages next"
+    sections = (
+        "ranking candidates tasks texts replies blend groups examples time retrieval relatedness data stages next"
+    )
     for section in sections.split():
         assert f'<section id="{section}">' in html
     # Two item spaces, four tasks, confusions and reliability of texts, three metrics by age, exposure, training,
     # relatedness twice, stages.
     assert html.count('role="img"') == 2 + 4 + 2 + 3 + 1 + 1 + 2 + 1
+
+
+def test_recall_of_every_source_is_shown_the_best_in_bold(html: str) -> None:
+    section = html[html.index('id="candidates"') : html.index('id="tasks"')]
+    for table, best in ((1, "0.4520"), (2, "0.1670")):
+        rows = section.split("<table>")[table]
+        assert '<th class="num">Recall@500</th>' in rows
+        assert f'<td class="num best">{best}<small>' in rows
+    assert section.count('<tr class="shipped"><th scope="row">merged</th>') == 2
 
 
 def test_groups_are_shown_small_ones_marked_and_nothing_said_of_causes(html: str) -> None:

@@ -86,3 +86,8 @@ def test_a_section_about_what_is_not_there_is_refused(
 ) -> None:
     with pytest.raises(DocumentError, match=f"section {section}: expected {needs}, found none; leave the section out"):
         load(tmp_path, tables, INTENT, **{section: {}})
+
+
+def test_nothing_trends_by_segment_without_events(tmp_path: Path) -> None:
+    with pytest.raises(DocumentError, match=r"candidates\.trending_by: expected events in the source, found none"):
+        load(tmp_path, BOTH, INTENT, candidates={"trending_by": "age"})

@@ -7,7 +7,7 @@ import math
 import pytest
 from pydantic import ValidationError
 
-from flows.report import Curve, Figure, RankingTable, Report
+from flows.report import Curve, Figure, RankingTable, Report, RetrievalTable
 
 
 @pytest.mark.parametrize(
@@ -34,6 +34,14 @@ def test_interval_has_two_ends_in_order() -> None:
 def test_shipped_scorer_is_one_of_the_rows(sample_report: Report) -> None:
     with pytest.raises(ValidationError, match="shipped"):
         RankingTable(title="all", scorers=sample_report.rankings[0].scorers, shipped="nobody")
+
+
+def test_merged_candidates_are_one_of_the_rows_and_every_row_has_all_sizes(sample_report: Report) -> None:
+    rows = sample_report.retrieval[0].sources
+    with pytest.raises(ValidationError, match="merged to be one of the sources, found 'none'"):
+        RetrievalTable(title="all", ks=(100, 500), sources=rows, merged="none")
+    with pytest.raises(ValidationError, match=r"semantic: expected a recall for each of \(100,\), found 2"):
+        RetrievalTable(title="all", ks=(100,), sources=rows, merged="merged")
 
 
 def test_curve_has_a_loss_for_each_step() -> None:

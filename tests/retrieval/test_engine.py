@@ -186,6 +186,41 @@ def test_a_user_newer_than_the_release_is_served_from_history(
     assert np.isin(world.groups[semantic], liked).mean() > 0.8
 
 
+def test_an_event_moves_the_collaborative_list_of_a_user_of_the_release(
+    retriever: Retriever, features: Features
+) -> None:
+    """The ALS vector is folded in from the history given, and the release's own where there is none."""
+    model = retriever.collaborative
+    assert model is not None
+    query, _ = retriever._query(features(3), None, None)
+    np.testing.assert_array_equal(query.factor, model.fold_in(*retriever.history(features(3))))
+    query, _ = retriever._query(UserFeatures.unknown("user-3"), None, None)
+    np.testing.assert_array_equal(query.factor, model.user_vector(3))
+
+
+def test_an_event_counts_in_the_next_request(retriever: Retriever, features: Features, world: Any) -> None:
+    """User 3, who likes two other groups, now has an item of a third as the latest: others near it come up.
+
+    Of six places the user's own vector has three and each of the three latest items one: of 30, five.
+    """
+    user = features(3)
+    liked = np.bincount(user.items % 6, minlength=6).argsort()[-2:]
+    other = next(group for group in range(6) if group not in liked)
+    members = retriever.snapshot.eligible_positions
+    bought = int(members[(world.groups[members] == other) & ~np.isin(members, user.items)][0])
+    after = dataclasses.replace(
+        user,
+        items=np.concatenate([[bought], user.items]).astype(np.int32),
+        history=np.concatenate([np.ones_like(user.history[:1]), user.history]),
+    )
+    before, now = (retriever.candidates(row, 30, sources=["semantic"]).candidates.items for row in (user, after))
+    assert (world.groups[before] == other).sum() == 0
+    assert (world.groups[now] == other).sum() == 5
+    still = dataclasses.replace(retriever, config=RetrievalConfig(recent_queries=0))
+    unchanged = [still.candidates(row, 30, sources=["semantic"]).candidates.items for row in (user, after)]
+    np.testing.assert_array_equal(*unchanged)
+
+
 def test_history_newer_than_the_release_is_left_out(retriever: Retriever, features: Features) -> None:
     user = features(3)
     grown = dataclasses.replace(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from retrieval.index import IndexConfig, VectorIndex
+from retrieval.query import Near
+from retrieval.scope import Scope
 from retrieval.sources import (
     SOURCES,
     Ranking,
@@ -15,9 +17,9 @@ from retrieval.sources import (
     collaborative,
     merge,
     repeat,
+    semantic,
     source_names,
     trending,
-    weighted_mean,
 )
 
 WEIGHTS = SourceQuota().weights()
@@ -143,9 +145,26 @@ def test_bits_and_names() -> None:
     assert source_names(0b1010) == ("collaborative", "trending")
 
 
-def test_weighted_mean() -> None:
-    vectors = np.array([[1, 0], [0, 1], [-1, 0]], np.float32)
-    # (3, 4) / 5
-    found = weighted_mean(vectors, np.array([0, 1], np.int32), np.array([3, 4], np.float32))
-    assert found == pytest.approx([0.6, 0.8])
-    assert weighted_mean(vectors, np.array([0, 2], np.int32), np.ones(2, np.float32)) is None
+def test_several_vectors_are_answered_by_their_fused_ranks() -> None:
+    """Along x come 0, 1, 2, along y 2, 1, 0; with a weight of 3 for x: 3 (0), 3/2 (1), 3/3 (2, as along y).
+
+    Of one weight each: 1 (0 and 2), 1/2 (1); without 0: 1 (1, the first along x, and 2).
+    """
+    vectors = np.array([[1, 0], [0.8, 0.6], [0, 1]], np.float32)
+    index = VectorIndex.build(vectors, np.arange(3, dtype=np.int32), IndexConfig())
+    every = np.ones(3, bool)
+
+    def named(weights: list[float], n: int, *, allowed: list[bool], excluded: list[int]) -> list[int]:
+        near = Near(vectors=np.eye(2, dtype=np.float32), weights=np.array(weights, np.float32))
+        absent = np.empty(0, np.int32) if all(allowed) else None
+        scope = Scope(open=np.array(allowed) & every, excluded=np.array(excluded, np.int32), absent=absent)
+        return semantic(index, near, n, scope).items.tolist()
+
+    yes = [True, True, True]
+    assert named([3, 1], 3, allowed=yes, excluded=[]) == [0, 1, 2]
+    assert named([1, 1], 3, allowed=yes, excluded=[]) == [0, 2, 1]
+    assert named([1, 1], 2, allowed=yes, excluded=[0]) == [1, 2]
+    assert named([1, 3], 3, allowed=[True, False, True], excluded=[]) == [2, 0]
+    whole = Scope(open=every, excluded=np.empty(0, np.int32), absent=np.empty(0, np.int32))
+    one = semantic(index, Near.to(vectors[1]), 2, whole)
+    np.testing.assert_allclose(one.scores, [1.0, 0.8], atol=1e-6)

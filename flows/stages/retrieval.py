@@ -1,0 +1,58 @@
+"""What the candidates hold of the held-out window: each source alone, and their merge."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+from features.schema import Int32, UserFeatures
+from flows.report import Figure, RetrievalTable, SourceRecall
+from flows.stages.rankings import HeldOut
+from retrieval.engine import Retriever
+from retrieval.evaluate import bootstrap_interval
+from retrieval.recall import MERGED, Answers, recall, source_answers
+
+# What a ranker is given by default, and a fifth of it.
+_KS: Final = (100, 500)
+
+
+def retrieval_tables(retriever: Retriever, users: Sequence[UserFeatures], truth: HeldOut) -> tuple[RetrievalTable, ...]:
+    """Return the recall of all purchases of the window, and of those of items that a user never bought before.
+
+    Both are of the same answers, which may name what was bought before: those that the ranker gets.
+
+    Args:
+        retriever: of the release.
+        users: features as of the cut, by user position.
+        truth: the window.
+    """
+    with threadpool_limits(1, "blas"):  # as a service does
+        answers = source_answers(retriever, [users[position] for position in truth.positions], _KS)
+    everyone = list(range(len(truth.positions)))
+    tables = (
+        _table("All purchases", answers, truth.relevant, everyone),
+        _table("Items never bought before", answers, truth.fresh, truth.discovering),
+    )
+    return tuple(table for table in tables if table is not None)
+
+
+def _table(title: str, answers: Answers, relevant: Sequence[Int32], rows: Sequence[int]) -> RetrievalTable | None:
+    """Return the recall over users at some rows; None where there is nobody."""
+    if not rows:
+        return None
+    truth = [relevant[row] for row in rows]
+
+    def figure(source: str, k: int) -> Figure:
+        found = bootstrap_interval(recall([answers[source, k][row] for row in rows], truth))
+        return Figure(value=found.mean, low=found.low, high=found.high, n=found.users)
+
+    names = list(dict.fromkeys(name for name, _ in answers))
+    return RetrievalTable(
+        title=title,
+        note=f"{len(rows):,} users; the same candidates, whichever purchases are looked for; 95% intervals over users.",
+        ks=_KS,
+        sources=tuple(SourceRecall(source=name, recalls=tuple(figure(name, k) for k in _KS)) for name in names),
+        merged=MERGED,
+    )
