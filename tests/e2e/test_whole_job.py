@@ -124,7 +124,7 @@ def test_served_order_is_the_evaluated_one(built: Built, server: Server) -> None
     workspace = Workspace.load(built.folder)
     users = [user for user in Build.start(workspace, Settings(), CUT).features.users(CUT) if len(user.items)][:5]
     ranker = load_release(workspace.releases / built.release_id).ranker
-    with RankingClient(server.url) as client:
+    with RankingClient(server.url, timeout_s=30) as client:
         for user in users:
             answer = client.recommend(user_id=user.user_id, k=20)
             found = ranker.rank(user, ranker.retriever.candidates(user, 500).candidates.items, k=20)

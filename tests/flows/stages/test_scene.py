@@ -15,6 +15,7 @@ from flows.stages.collaborative import CollaborativeConfig
 from flows.stages.data import Data, EligibleConfig
 from flows.stages.scene import SceneConfig, SceneParts, build_scene
 from retrieval.catalogue import CatalogueConfig
+from retrieval.contract import Limits
 from retrieval.engine import RetrievalConfig, Retriever
 from retrieval.index import IndexConfig
 from retrieval.layout import ITEM_VECTORS
@@ -46,6 +47,7 @@ def test_every_column_of_the_items_may_be_filtered_by(tmp_path: Path) -> None:
     out = tmp_path / "scene"
     out.mkdir()
     config = SceneConfig(
+        owner="shop",
         collaborative=CollaborativeConfig(),
         index=IndexConfig(),
         retrieval=RetrievalConfig(),
@@ -61,7 +63,7 @@ def test_every_column_of_the_items_may_be_filtered_by(tmp_path: Path) -> None:
     assert snapshot.category_codes.tolist() == [-1, -1, -1]
 
     def named(filter_: str) -> list[int]:
-        return sorted(retriever.nearest(np.ones(3, np.float32), 3, filter=filter_).items.tolist())
+        return sorted(retriever.nearest(np.ones(3, np.float32), 3, Limits(filter=filter_)).items.tolist())
 
     assert named('title == "milk"') == [2]
     assert named("category_code is missing") == [2]

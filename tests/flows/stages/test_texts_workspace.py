@@ -31,6 +31,7 @@ from infra.settings import Settings
 from ranking.answers import load_release
 from ranking.service import create_combined_app
 from retrieval.catalogue import CatalogueConfig
+from retrieval.contract import Limits
 from retrieval.encoder.runtime import TextEncoder
 from retrieval.layout import ENCODER_DIR
 from retrieval.warmup import WarmupError
@@ -318,7 +319,7 @@ def test_new_items_are_indexed_with_the_same_encoder_and_taken_back(desk: Made, 
     assert catalogue is not None
     assert catalogue.item_sequence == 2
     # What a task's filter may name in training, a request's may name too.
-    found = retriever.candidates(None, 5, text="soap", filter='title == "tea tea tea"').candidates.items
+    found = retriever.candidates(None, 5, text="soap", limits=Limits(filter='title == "tea tea tea"')).candidates.items
     assert found.tolist() == [retriever.position("about-tea")]
     run(desk.folder, "evaluate", refreshed)
     run(desk.folder, "publish", refreshed)
