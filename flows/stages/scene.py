@@ -27,8 +27,8 @@ from infra.files import write_atomic
 from retrieval import layout
 from retrieval.catalogue import CatalogueConfig
 from retrieval.collaborative import Collaborative
+from retrieval.config import RetrievalConfig
 from retrieval.encoder.runtime import TextEncoder
-from retrieval.engine import RetrievalConfig
 from retrieval.index import IndexConfig, VectorIndex
 from retrieval.snapshot import ELIGIBLE, TITLE, ItemSnapshot
 
