@@ -27,6 +27,7 @@ from flows.replies import read_replies
 from flows.scene_steps import SceneSteps
 from flows.stages.ablations import write_ablations
 from flows.stages.data import Data, end_of_data, start_of_events
+from flows.stages.merge import fit_merge
 from flows.stages.rank import Scene, fit_models
 from flows.stages.release import ReleaseParts, WarmUp, write_release
 from flows.stages.replay import find_origin, find_start, start_digests
@@ -217,21 +218,33 @@ class Build:
             steps=self.steps,
         )
 
-    def models(self, encoder: Path) -> Path:
-        """Return the fitted ranking models."""
-        cuts = self.plan.ranker
-        scenes = [self._scenes.scene(cut, encoder) for cut in cuts]
-        code = self._key("tasks", "ranking", "time", code=["features", "retrieval", "ranking", "flows.stages"])
+    def merge(self, encoder: Path) -> Path | None:
+        """Return the learnt merge of a user's sources; None where the workspace declines it."""
+        config = self.workspace.config.candidates.merge
+        if config is None:
+            return None
+        cut = min(self.plan.ranker)
+        scene = self._scenes.scene(cut, encoder)
+        key = [self._seen, scene, *self._key("candidates", "time", code=["features", "retrieval", "flows.stages"])]
         return self.steps.run(
-            "ranking", [encoder, *scenes, self.as_of, *code], lambda out: self._fit(out, scenes, encoder)
+            "merge", key, lambda out: fit_merge(self.data, self._at(cut, scene), self.plan.horizon, config, out)
         )
 
-    def _fit(self, out: Path, folders: Sequence[Path], encoder: Path) -> None:
+    def _at(self, cut: datetime, folder: Path, merge: Path | None = None) -> Scene:
         assert self.features is not None, "whatever ranks for users knows what they did"
-        scenes = [
-            Scene(cut=cut, folder=folder, users=self.features.users(cut))
-            for cut, folder in zip(self.plan.ranker, folders, strict=True)
-        ]
+        return Scene(cut=cut, folder=folder, users=self.features.users(cut), merge=merge)
+
+    def models(self, encoder: Path) -> Path:
+        """Return the fitted ranking models."""
+        scenes = [self._scenes.scene(cut, encoder) for cut in self.plan.ranker]
+        merge = self.merge(encoder)
+        code = self._key("tasks", "ranking", "time", code=["features", "retrieval", "ranking", "flows.stages"])
+        return self.steps.run(
+            "ranking", [encoder, *scenes, merge, self.as_of, *code], lambda out: self._fit(out, scenes, encoder, merge)
+        )
+
+    def _fit(self, out: Path, folders: Sequence[Path], encoder: Path, merge: Path | None) -> None:
+        scenes = [self._at(cut, folder, merge) for cut, folder in zip(self.plan.ranker, folders, strict=True)]
         models, ablations = fit_models(
             self.data,
             scenes,

@@ -23,7 +23,7 @@ from infra.errors import ConflictError
 from infra.releases import ReleaseStore
 from infra.settings import Settings
 from ranking.layout import RANKING_DIR
-from retrieval.layout import COLLABORATIVE_DIR, ENCODER_DIR
+from retrieval.layout import COLLABORATIVE_DIR, ENCODER_DIR, MERGE
 
 
 class NothingToRefreshError(ConflictError):
@@ -66,6 +66,12 @@ def encoder_task(build: Build) -> Path:
 def scene_task(build: Build, cut: datetime, encoder: Path, collaborative: Path | None = None) -> Path:
     """Embed, index and fit collaborative filtering as of a cut."""
     return build.scene(cut, encoder, collaborative)
+
+
+@task(name="learn merge", cache_policy=NO_CACHE)
+def merge_task(build: Build, encoder: Path) -> Path | None:
+    """Fit the merge of a user's sources."""
+    return build.merge(encoder)
 
 
 @task(name="fit ranking", cache_policy=NO_CACHE)
@@ -118,8 +124,10 @@ def refresh_model(folder: str, as_of: datetime | None = None) -> str:
     for cut in ranked:
         scene_task(build, cut, encoder)
     scene = scene_task(build, build.as_of, encoder) if parts.items else None
+    merge = merge_task(build, encoder) if parts.ranking else None
     models = ranking_task(build, encoder) if parts.ranking else None
-    return release_task(build, ReleaseParts(encoder=encoder, scene=scene, models=models, replies=replies))
+    made = ReleaseParts(encoder=encoder, scene=scene, models=models, merge=merge, replies=replies)
+    return release_task(build, made)
 
 
 @flow(name="refresh-index", validate_parameters=False)
@@ -145,15 +153,16 @@ def refresh_index(folder: str, as_of: datetime | None = None) -> str:
         raise NothingToRefreshError("expected a published release whose models to keep, found none; refresh the model")
     parent = store.path(current)
     _require_parts(build, parent)
-    collaborative = models = None
+    collaborative = models = merge = None
     if build.features is not None:
         features_task(build.features, (build.as_of,))
         collaborative = parent / COLLABORATIVE_DIR
     if build.workspace.config.parts.ranking:
         models = parent
+        merge = parent if (parent / MERGE).exists() else None
     encoder = parent / ENCODER_DIR
     scene = scene_task(build, build.as_of, encoder, collaborative)
-    parts = ReleaseParts(encoder=encoder, scene=scene, models=models, replies=build.replies)
+    parts = ReleaseParts(encoder=encoder, scene=scene, models=models, merge=merge, replies=build.replies)
     return release_task(build, parts, current)
 
 

@@ -32,9 +32,9 @@ from flows.tune.config import TuneConfig
 from infra.errors import InvalidInputError, unknown_name
 from ranking.fit import RankingConfig
 from ranking.reply.config import ReplyConfig
+from retrieval.config import RetrievalConfig
 from retrieval.encoder.config import EncoderConfig
 from retrieval.encoder.task_names import check_task_names
-from retrieval.engine import RetrievalConfig
 from retrieval.index import IndexConfig, MilvusConfig
 
 

@@ -87,7 +87,7 @@ class Candidate(BaseModel):
 
     Attributes:
         item_id: the item.
-        score: fused rank score; comparable inside one answer only.
+        score: orders this answer; comparable inside it only.
         sources: which sources named it.
     """
 

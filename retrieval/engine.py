@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -15,17 +15,18 @@ from typing import Final, Self
 
 import numpy as np
 import structlog
-from pydantic import BaseModel, ConfigDict, Field
 
 from features.schema import HISTORY_STATS, ITEM_STATS, Float32, Int32, UserFeatures
 from infra.errors import InvalidInputError, UnavailableError, unknown_name
 from retrieval import layout, sources
 from retrieval.catalogue import CatalogueConfig
 from retrieval.collaborative import Collaborative
+from retrieval.config import RetrievalConfig
 from retrieval.contract import Degraded, Limits, SourceName
 from retrieval.encoder.head_runtime import Heads
 from retrieval.index import IndexConfig, IndexUnavailableError, load_index
 from retrieval.lazy_encoder import LazyEncoder, TextEncoderLike
+from retrieval.learnt_merge import LearntMerge, depths
 from retrieval.parts import Part
 from retrieval.query import Near, Query
 from retrieval.rows import ItemRows
@@ -33,7 +34,7 @@ from retrieval.scope import Scope, Scopes
 from retrieval.searchable import Searchable
 from retrieval.segments import Segments
 from retrieval.snapshot import ItemSnapshot
-from retrieval.sources import SOURCES, Candidates, Ranking, SourceQuota
+from retrieval.sources import PER, SOURCES, Candidates, Ranking
 
 log = structlog.get_logger(__name__)
 
@@ -43,29 +44,6 @@ NO_LIMITS: Final = Limits()
 
 class ReleasePartError(InvalidInputError):
     """Two parts of a release disagree in size."""
-
-
-class RetrievalConfig(BaseModel):
-    """How a release retrieves; saved inside it as `retrieval.json`.
-
-    Attributes:
-        quota: how many candidates each source may name.
-        history_weight: the history statistic that weighs a user's items (repeat, kNN, folding in).
-        recent_queries: how many of the user's last distinct items the semantic source also looks near to, so that an
-            event counts at once; a user without a text vector has these alone.
-        trending: item statistics that order the trending source, the first one first.
-        trending_by: a column of the users; one who has a value there gets what trends among users of the same value.
-        trending_smoothing: how many users of the whole population each such segment is blended with.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    quota: SourceQuota = Field(default_factory=SourceQuota)
-    history_weight: str = "decayed_90"
-    recent_queries: int = Field(3, ge=0)
-    trending: tuple[str, ...] = ("buyers_28d", "decayed_90")
-    trending_by: str | None = None
-    trending_smoothing: float = Field(1000.0, ge=0)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -89,6 +67,7 @@ class Retriever:
         collaborative: ALS and item-kNN; None in a release without events.
         heads: the encoder's task heads, for ranking; None when the release has no encoder.
         config: see there.
+        merge: the learnt merge; None where the release has none.
         segments: what trends by segment of the users; None where the release has none.
         catalogue: how the release read its items' columns; None where it doesn't say.
         item_sequence: the newest logged change of items that it knows.
@@ -104,6 +83,7 @@ class Retriever:
     heads: Heads | None = None
     config: RetrievalConfig = field(default_factory=RetrievalConfig)
     texts: LazyEncoder = field(default_factory=lambda: LazyEncoder(None))
+    merge: LearntMerge | None = None
     segments: Segments | None = None
     catalogue: CatalogueConfig | None = None
     item_sequence: int = 0
@@ -137,6 +117,7 @@ class Retriever:
         *,
         load_encoder: Callable[[], TextEncoderLike] | None = None,
         index_config: IndexConfig | None = None,
+        merge: Path | None = None,
     ) -> Self:
         """Load the retrieval parts of the release directory `release`; arrays are memory-mapped.
 
@@ -144,6 +125,7 @@ class Retriever:
             release: the directory.
             load_encoder: replaces the release's own ONNX encoder.
             index_config: only `gpu` is read.
+            merge: another folder that holds the learnt merge.
 
         Raises:
             ReleasePartError: parts disagree in size.
@@ -163,6 +145,7 @@ class Retriever:
             heads=Heads.load(release / layout.ENCODER_DIR) if (release / layout.ENCODER_HEADS).exists() else None,
             config=RetrievalConfig.model_validate_json(config.read_bytes()) if config.exists() else RetrievalConfig(),
             texts=LazyEncoder.of(release) if load_encoder is None else LazyEncoder(load_encoder),
+            merge=LearntMerge.load((merge or release) / layout.MERGE),
             segments=Segments.load(release / layout.SEGMENTS, len(user_ids)),
             catalogue=catalogue,
             item_sequence=0 if catalogue is None else catalogue.item_sequence,
@@ -239,8 +222,14 @@ class Retriever:
         scope = self._scopes.of(limits, now=now, excluded=self._unwanted(limits, user, item))
         query, degraded = self._query(user, text, item)
         names = sources or self._applicable(user, item)
+        learnt = self.merge
+        if text is not None or item is not None or set(names) != set(SOURCES) or not query.known:
+            learnt = None
         try:
-            merged = self._merge(query, scope, names, k)
+            if learnt is None:
+                merged = self._merge(query, scope, names, k)
+            else:
+                merged = self._learnt(learnt, query, scope, k)
         except IndexUnavailableError as error:
             log.warning("index_unavailable", error=str(error))
             degraded.append("index_unavailable")
@@ -280,9 +269,7 @@ class Retriever:
         if "collaborative" in names:
             rankings["collaborative"] = self._collaborative(query, scope, max(k, counts["collaborative"]))
         if "trending" in names:
-            rankings["trending"] = sources.trending(
-                self._trending, max(k, counts["trending"]), scope.allowed, first=query.segment
-            )
+            rankings["trending"] = self._trends(query, scope, max(k, counts["trending"]))
         merged = sources.merge(rankings, counts, quota.weights(), k)
         named = rankings.get("semantic")
         if len(merged) < k and named is not None and len(named.items) == counts["semantic"]:
@@ -292,6 +279,34 @@ class Retriever:
             rankings["semantic"] = sources.semantic(self.index, query.near, k, scope)
             merged = sources.merge(rankings, counts, quota.weights(), k)
         return merged
+
+    def rankings(self, user: UserFeatures, k: int = PER) -> dict[SourceName, Ranking]:
+        """Return every source's list for a user, as deep as the learnt merge of `k` candidates looks."""
+        query, _ = self._query(user, None, None)
+        return self._rankings(query, self._scopes.of(NO_LIMITS, now=None), depths(k))
+
+    def _learnt(self, merge: LearntMerge, query: Query, scope: Scope, k: int) -> Candidates:
+        counts, history = depths(k), len(query.history[0])
+        rankings = self._rankings(query, scope, counts)
+        merged = merge.merge(rankings, history, k)
+        if len(merged) < k and query.near is not None and len(rankings["semantic"].items) == counts["semantic"]:
+            # Items that came after the release are in no other list.
+            rankings["semantic"] = sources.semantic(self.index, query.near, k, scope)
+            merged = merge.merge(rankings, history, k)
+        return merged
+
+    def _rankings(self, query: Query, scope: Scope, counts: Mapping[SourceName, int]) -> dict[SourceName, Ranking]:
+        found: dict[SourceName, Ranking] = {
+            "collaborative": self._collaborative(query, scope, counts["collaborative"]),
+            "repeat": sources.repeat(*query.history, counts["repeat"], scope.allowed),
+            "trending": self._trends(query, scope, counts["trending"]),
+        }
+        if query.near is not None:
+            found["semantic"] = sources.semantic(self.index, query.near, counts["semantic"], scope)
+        return found
+
+    def _trends(self, query: Query, scope: Scope, n: int) -> Ranking:
+        return sources.trending(self._trending, n, scope.allowed, first=query.segment)
 
     def _collaborative(self, query: Query, scope: Scope, n: int) -> Ranking:
         assert self.collaborative is not None, "a release without it has no such source"

@@ -39,6 +39,7 @@ COLLABORATIVE_META: Final = "meta.json"
 # At the root of a release.
 RETRIEVAL_CONFIG: Final = "retrieval.json"
 CATALOGUE: Final = "catalogue.json"
+MERGE: Final = "merge.txt"
 TASKS: Final = "tasks.json"
 WORKSPACE: Final = "workspace.yaml"
 REPORT_JSON: Final = "report.json"

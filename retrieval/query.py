@@ -77,3 +77,8 @@ class Query:
     history: tuple[Int32, Float32]
     segment: Int32 | None = None
     neighbours_only: bool = False
+
+    @property
+    def known(self) -> bool:
+        """Whether there is a history."""
+        return len(self.history[0]) > 0

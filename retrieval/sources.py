@@ -123,7 +123,7 @@ class Candidates:
 
     Attributes:
         items: int32 `[n]` distinct positions.
-        scores: float32 `[n]` fused rank score: comparable inside one answer only.
+        scores: float32 `[n]`, descending: comparable inside one answer only.
         sources: uint8 `[n]` bits of `Source`.
     """
 

@@ -34,11 +34,13 @@ class Scene:
         cut: features and signals from before it, labels from [cut, cut + horizon).
         folder: the scene that `flows.stages.scene.build_scene` wrote.
         users: by user position, features as of the cut.
+        merge: folder of the learnt merge, where the scene's own folder doesn't hold it.
     """
 
     cut: datetime
     folder: Path
     users: Sequence[UserFeatures]
+    merge: Path | None = None
 
 
 def active_positions(users: Sequence[UserFeatures]) -> Int32:
@@ -59,7 +61,7 @@ def scene_rows(
         horizon: length of the label window.
         candidates: how many each user gets, as a request would.
     """
-    retriever = Retriever.load(scene.folder)
+    retriever = Retriever.load(scene.folder, merge=scene.merge)
     positions = active_positions(scene.users)
     users = [scene.users[position] for position in positions]
     # One user's products are too small for BLAS to split: its threads double the time of a request and of this loop.

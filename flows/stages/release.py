@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from ranking.spaces import dump_tasks
 from ranking.warmup import record as record_ranking
 from ranking.warmup import record_texts, write
 from retrieval.contract import MAX_TEXT, CandidatesRequest
-from retrieval.layout import ENCODER_DIR, TASKS, WORKSPACE
+from retrieval.layout import ENCODER_DIR, MERGE, TASKS, WORKSPACE
 from retrieval.warmup import record as record_retrieval
 
 Row = TypeVar("Row")
@@ -44,18 +45,20 @@ class ReleaseParts:
         encoder: the exported encoder.
         scene: the serving cut's scene; None without items.
         models: the ranking models; None where nothing is ranked.
+        merge: the learnt merge of a user's sources; None where there is none.
         replies: how texts are replied to; None where they aren't.
     """
 
     encoder: Path
     scene: Path | None = None
     models: Path | None = None
+    merge: Path | None = None
     replies: Replies | None = None
 
     @property
     def names(self) -> dict[str, str]:
         """What tells each part there is from others of its kind: its folder's name, or a hash of it."""
-        folders = {"encoder": self.encoder, "scene": self.scene, "ranking": self.models}
+        folders = {"encoder": self.encoder, "scene": self.scene, "ranking": self.models, "merge": self.merge}
         names = {part: folder.name for part, folder in folders.items() if folder is not None}
         if self.replies is not None:
             names["replies"] = hashlib.sha256(self.replies.model_dump_json().encode()).hexdigest()[:12]
@@ -114,6 +117,8 @@ def write_release(
             link_tree(parts.scene, writer.path, skip=(STEP_FILE,))
         if parts.models is not None:
             link_tree(parts.models / RANKING_DIR, writer.path / RANKING_DIR)
+        if parts.merge is not None:
+            os.link(parts.merge / MERGE, writer.path / MERGE)
         write_atomic(writer.path / TASKS, dump_tasks(tasks))
         if parts.replies is not None:
             write_atomic(writer.path / REPLIES, parts.replies.model_dump_json(indent=1).encode())

@@ -26,7 +26,7 @@ from infra.files import write_atomic
 from retrieval import layout
 from retrieval.catalogue import CatalogueConfig
 from retrieval.collaborative import Collaborative
-from retrieval.engine import RetrievalConfig
+from retrieval.config import RetrievalConfig
 from retrieval.index import AnyIndexConfig, build_index
 from retrieval.snapshot import ELIGIBLE, TITLE, ItemSnapshot
 

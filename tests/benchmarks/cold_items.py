@@ -44,7 +44,8 @@ from flows.stages.rankings import held_out
 from flows.steps import StepStore
 from flows.workspace import Workspace
 from infra.settings import Settings
-from retrieval.engine import RetrievalConfig, Retriever
+from retrieval.config import RetrievalConfig
+from retrieval.engine import Retriever
 from retrieval.evaluate import Float64, bootstrap_interval, top_k
 from retrieval.index import IndexConfig, VectorIndex
 from retrieval.recall import recall

@@ -33,6 +33,7 @@ LONGEST_S = {
     "encoder": 60,
     "item_vectors": 6,
     "scene": 12,
+    "merge": 20,
     "ranking": 40,
     "release": 0.05,
 }

@@ -27,6 +27,7 @@ from ranking.answers import load_release
 from ranking.client import RankingClient
 from ranking.contract import ClassPrediction, TagsPrediction
 from ranking.predictions import of_texts
+from retrieval import layout
 
 
 def test_report_holds_every_section(built: Built) -> None:
@@ -36,7 +37,7 @@ def test_report_holds_every_section(built: Built) -> None:
     assert {row.scorer for row in report.tasks} == {"encoder head", "GBDT", "blend"}
     assert {row.task for row in report.texts} == {"topic", "tone", "slots"}
     assert {row.rows for row in report.texts} == {"texts from 2017-12-04 00:00 on"}
-    assert len(report.rankings) == 2
+    assert len(report.rankings) == len(report.retrieval) == 2
     assert report.ablation
     assert len(report.examples) == 3
     assert report.index[0].recall.value >= 0.5
@@ -272,6 +273,8 @@ def test_index_refresh_publish_and_rollback_under_load(built: Built, server: Ser
     assert refreshed in out
     assert refreshed != built.release_id
     assert store.manifest(refreshed).parent == built.release_id
+    own, kept = ((store.path(release) / layout.MERGE).read_bytes() for release in (built.release_id, refreshed))
+    assert own == kept
     polyrank(built.folder, "evaluate", refreshed)
     steps = [["publish", refreshed], ["rollback"]]
     for arguments, expected in zip(steps, (refreshed, built.release_id), strict=True):

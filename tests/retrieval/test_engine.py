@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 from features.filters.errors import FilterError
 from features.schema import UserFeatures
 from retrieval import layout
+from retrieval.config import RetrievalConfig
 from retrieval.contract import Limits
-from retrieval.engine import ReleasePartError, RetrievalConfig, Retriever
+from retrieval.engine import ReleasePartError, Retriever
 from retrieval.lazy_encoder import EncoderUnavailableError
 from retrieval.snapshot import UnknownItemError
 from retrieval.sources import SOURCES, Source, SourceQuota, source_names
