@@ -15,7 +15,7 @@ from infra.files import PARTIAL_PREFIX
 from infra.releases import ReleaseStore
 from infra.settings import Settings
 from retrieval.index import MilvusConfig
-from retrieval.index.milvus import drop_unused
+from retrieval.index.milvus_server import drop_unused
 from retrieval.index.open import collection_of
 from retrieval.layout import INDEX_DIR, INDEX_META
 

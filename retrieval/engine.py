@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -27,10 +27,11 @@ from retrieval.encoder.head_runtime import Heads
 from retrieval.index import IndexConfig, IndexUnavailableError, load_index
 from retrieval.lazy_encoder import LazyEncoder, TextEncoderLike
 from retrieval.learnt_merge import LearntMerge, depths
+from retrieval.lists import SourceLists
 from retrieval.parts import Part
 from retrieval.query import Near, Query
 from retrieval.rows import ItemRows
-from retrieval.scope import Scope, Scopes
+from retrieval.scope import Scopes
 from retrieval.searchable import Searchable
 from retrieval.segments import Segments
 from retrieval.snapshot import ItemSnapshot
@@ -101,14 +102,17 @@ class Retriever:
             )
         self._users = {user_id: position for position, user_id in enumerate(self.user_ids)}
         self._scopes = Scopes(self.snapshot)
-        self._members = self.snapshot.eligible_positions
-        self.sources: tuple[SourceName, ...] = ("semantic",)
-        if self.collaborative is not None:
-            self.sources = SOURCES
-            # Contiguous rows of the eligible items: 6 MB instead of a gather from 24 MB in each request.
-            self._member_factors = np.ascontiguousarray(self.collaborative.als.items[self._members])
+        self.sources: tuple[SourceName, ...] = ("semantic",) if self.collaborative is None else SOURCES
         self._history_column = _column("history statistic", self.config.history_weight, HISTORY_STATS)
-        self._trending = self._trending_order()
+        members, fitted = self.snapshot.eligible_positions, self.collaborative
+        self._lists = SourceLists(
+            index=self.index,
+            members=members,
+            member_factors=None if fitted is None else np.ascontiguousarray(fitted.als.items[members]),
+            collaborative=fitted,
+            trending=self._trending_order(members),
+            quota=self.config.quota,
+        )
 
     @classmethod
     def load(
@@ -159,7 +163,7 @@ class Retriever:
         other = copy.copy(self)
         other.snapshot, other.item_vectors, other.index = snapshot, item_vectors, index
         other.item_sequence = item_sequence
-        other._scopes = Scopes(snapshot)
+        other._scopes, other._lists = Scopes(snapshot), replace(self._lists, index=index)
         return other
 
     @property
@@ -226,17 +230,17 @@ class Retriever:
         if text is not None or item is not None or set(names) != set(SOURCES) or not query.known:
             learnt = None
         try:
-            if learnt is None:
-                merged = self._merge(query, scope, names, k)
+            if learnt is not None:
+                merged = self._lists.by_trees(learnt, query, scope, k)
             else:
-                merged = self._learnt(learnt, query, scope, k)
+                merged = self._lists.by_quota(query, scope, names, k)
         except IndexUnavailableError as error:
             log.warning("index_unavailable", error=str(error))
             degraded.append("index_unavailable")
             names = [name for name in names if name != "semantic"]
-            merged = self._merge(query, scope, names, k)
+            merged = self._lists.by_quota(query, scope, names, k)
         if not len(merged) and "trending" in self.sources and "trending" not in names and scope.allowed.any():
-            merged = self._merge(query, scope, ["trending"], k)
+            merged = self._lists.by_quota(query, scope, ["trending"], k)
             if not {"encoder_unavailable", "index_unavailable"} & set(degraded):
                 degraded.append("sources_empty")
         return CandidateSet(candidates=merged, degraded=tuple(degraded))
@@ -255,69 +259,10 @@ class Retriever:
         """
         return sources.semantic(self.index, Near.to(vector), k, self._scopes.of(limits, now=now))
 
-    def _merge(self, query: Query, scope: Scope, names: Sequence[SourceName], k: int) -> Candidates:
-        """Ask the sources `names` and merge what they name."""
-        quota = self.config.quota
-        counts = quota.counts(k, names)
-        rankings: dict[SourceName, Ranking] = {}
-        if "repeat" in names:
-            rankings["repeat"] = sources.repeat(*query.history, max(k, counts["repeat"]), scope.allowed)
-            # The others needn't spend their places on what the repeat list names already.
-            scope = scope.without(rankings["repeat"].items[: counts["repeat"]])
-        if "semantic" in names and query.near is not None:
-            rankings["semantic"] = sources.semantic(self.index, query.near, counts["semantic"], scope)
-        if "collaborative" in names:
-            rankings["collaborative"] = self._collaborative(query, scope, max(k, counts["collaborative"]))
-        if "trending" in names:
-            rankings["trending"] = self._trends(query, scope, max(k, counts["trending"]))
-        merged = sources.merge(rankings, counts, quota.weights(), k)
-        named = rankings.get("semantic")
-        if len(merged) < k and named is not None and len(named.items) == counts["semantic"]:
-            # A search costs more the more it is asked for, so this source alone is asked for no more than its quota,
-            # until the others turn out to have less than theirs.
-            assert query.near is not None
-            rankings["semantic"] = sources.semantic(self.index, query.near, k, scope)
-            merged = sources.merge(rankings, counts, quota.weights(), k)
-        return merged
-
     def rankings(self, user: UserFeatures, k: int = PER) -> dict[SourceName, Ranking]:
         """Return every source's list for a user, as deep as the learnt merge of `k` candidates looks."""
         query, _ = self._query(user, None, None)
-        return self._rankings(query, self._scopes.of(NO_LIMITS, now=None), depths(k))
-
-    def _learnt(self, merge: LearntMerge, query: Query, scope: Scope, k: int) -> Candidates:
-        counts, history = depths(k), len(query.history[0])
-        rankings = self._rankings(query, scope, counts)
-        merged = merge.merge(rankings, history, k)
-        if len(merged) < k and query.near is not None and len(rankings["semantic"].items) == counts["semantic"]:
-            # Items that came after the release are in no other list.
-            rankings["semantic"] = sources.semantic(self.index, query.near, k, scope)
-            merged = merge.merge(rankings, history, k)
-        return merged
-
-    def _rankings(self, query: Query, scope: Scope, counts: Mapping[SourceName, int]) -> dict[SourceName, Ranking]:
-        found: dict[SourceName, Ranking] = {
-            "collaborative": self._collaborative(query, scope, counts["collaborative"]),
-            "repeat": sources.repeat(*query.history, counts["repeat"], scope.allowed),
-            "trending": self._trends(query, scope, counts["trending"]),
-        }
-        if query.near is not None:
-            found["semantic"] = sources.semantic(self.index, query.near, counts["semantic"], scope)
-        return found
-
-    def _trends(self, query: Query, scope: Scope, n: int) -> Ranking:
-        return sources.trending(self._trending, n, scope.allowed, first=query.segment)
-
-    def _collaborative(self, query: Query, scope: Scope, n: int) -> Ranking:
-        assert self.collaborative is not None, "a release without it has no such source"
-        open_ = scope.allowed[self._members]
-        als = None if query.factor is None else self._member_factors @ query.factor
-        knn = None
-        if len(query.history[0]):
-            knn = self.collaborative.knn_all(*query.history)[self._members]
-            if query.neighbours_only:
-                open_ &= knn > 0
-        return sources.collaborative(als, knn, self._members, open_, n)
+        return self._lists.rankings(query, self._scopes.of(NO_LIMITS, now=None), depths(k))
 
     def _query(self, user: UserFeatures | None, text: str | None, item: int | None) -> tuple[Query, list[Degraded]]:
         """Return what to ask the sources, and why it is less than it could be."""
@@ -365,11 +310,11 @@ class Retriever:
             return [name for name in ("semantic", "collaborative") if name in self.sources]
         return self.sources if user is not None else ("semantic",)
 
-    def _trending_order(self) -> Int32:
-        """Return int32 `[n_eligible]`, the most popular first, equal ones by position."""
+    def _trending_order(self, members: Int32) -> Int32:
+        """Return the members, int32 `[m]`, the most popular first, equal ones by position."""
         columns = [_column("item statistic", name, ITEM_STATS) for name in self.config.trending]
-        stats = np.nan_to_num(self.snapshot.stats[self._members][:, columns])
-        return self._members[np.lexsort((self._members, *(-stats[:, c] for c in reversed(range(len(columns))))))]
+        stats = np.nan_to_num(self.snapshot.stats[members][:, columns])
+        return members[np.lexsort((members, *(-stats[:, c] for c in reversed(range(len(columns))))))]
 
 
 def _column(kind: str, name: str, known: Sequence[str]) -> int:

@@ -2,7 +2,8 @@
 
 from retrieval.index.config import IndexConfig
 from retrieval.index.errors import VectorIndexError
-from retrieval.index.milvus import IndexUnavailableError, MilvusConfig
+from retrieval.index.milvus_config import MilvusConfig
+from retrieval.index.milvus_server import IndexUnavailableError
 from retrieval.index.open import AnyIndexConfig, build_index, load_index
 from retrieval.index.vector_index import VectorIndex, recall_against_exact
 

@@ -9,24 +9,20 @@ from __future__ import annotations
 
 import hashlib
 import math
-import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Final, Literal, Self
+from typing import TYPE_CHECKING, Final, Self
 
 import numpy as np
 import structlog
-from pydantic import BaseModel, ConfigDict, Field
 
 from features.schema import Float32, Int32
-from infra.errors import PolyrankError, UnavailableError
 from infra.files import atomic_directory
 from infra.settings import Settings
-from retrieval.index.config import IndexConfig
 from retrieval.index.errors import VectorIndexError
 from retrieval.index.exact import exact
+from retrieval.index.milvus_config import MilvusConfig, MilvusMeta
+from retrieval.index.milvus_server import DIGITS, connect, prefix, reported
 from retrieval.index.rows import Mask, Rows
 from retrieval.layout import INDEX_META, INDEX_POSITIONS
 
@@ -35,8 +31,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-_PREFIX: Final = "polyrank_"
-_DIGITS: Final = 16
 _ID: Final = "id"
 _VECTOR: Final = "vector"
 _METRIC: Final = "IP"
@@ -48,58 +42,6 @@ _EXACT_ROWS: Final = 2_000
 # Asked for this much more than would hold k allowed ones on average.
 _MARGIN: Final = 1.25
 _SPARE: Final = 16
-
-
-class MilvusNotInstalledError(PolyrankError):
-    """The workspace's index lies in Milvus, and its client isn't installed."""
-
-    title: ClassVar[str] = "Milvus client not installed"
-
-
-class IndexUnavailableError(UnavailableError):
-    """Milvus can't be reached, or refuses."""
-
-
-class MilvusConfig(BaseModel):
-    """An index in Milvus, at POLYRANK_MILVUS_URI.
-
-    Attributes:
-        kind: Milvus' own index; `AUTOINDEX` leaves it and its effort to the server.
-        links: HNSW: edges a node.
-        ef_construction: HNSW: breadth of the search while building.
-        ef_search: HNSW: breadth of a search, raised to k where k is larger.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    type: Literal["milvus"] = "milvus"
-    kind: Literal["HNSW", "FLAT", "AUTOINDEX"] = "HNSW"
-    links: int = Field(32, ge=2, le=2048)
-    ef_construction: int = Field(200, ge=8)
-    ef_search: int = Field(256, ge=8, le=32_768)
-
-    @property
-    def local(self) -> IndexConfig:
-        """What the scenes of training use, which serve nobody."""
-        return IndexConfig()
-
-
-class MilvusMeta(BaseModel):
-    """`index.json` of an index in Milvus.
-
-    Attributes:
-        collection: its name there.
-        dim, count: of its vectors.
-        config: as built.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    type: Literal["milvus"] = "milvus"
-    collection: str
-    dim: int
-    count: int
-    config: MilvusConfig
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -145,7 +87,7 @@ class MilvusIndex:
         index = cls(
             meta=meta, positions=rows.positions, vectors=vectors, client=connect(settings), timeout_s=settings.timeout_s
         )
-        with _reported(name):
+        with reported(name):
             if not index._whole():
                 index._fill()
         return index
@@ -196,7 +138,7 @@ class MilvusIndex:
         """Return by query ids and inner products, best first."""
         config = self.meta.config
         own = {"ef": max(config.ef_search, ask)} if config.kind == "HNSW" else {}
-        with _reported(self.meta.collection):
+        with reported(self.meta.collection):
             answer = self.client.search(
                 self.meta.collection, data=list(queries), anns_field=_VECTOR, limit=ask, filter=expression,
                 search_params={"metric_type": _METRIC, "params": own}, timeout=self.timeout_s,
@@ -229,7 +171,7 @@ class MilvusIndex:
         index = cls(
             meta=meta, positions=positions, vectors=vectors, client=connect(settings), timeout_s=settings.timeout_s
         )
-        with _reported(meta.collection):
+        with reported(meta.collection):
             whole = index._whole()
             if whole:
                 index.client.load_collection(meta.collection)
@@ -271,60 +213,10 @@ class MilvusIndex:
         log.info("milvus_filled", collection=meta.collection, count=meta.count, dim=meta.dim, kind=config.kind)
 
 
-def connect(settings: Settings) -> MilvusClient:
-    """Return a client of the Milvus that the settings name.
-
-    Raises:
-        MilvusNotInstalledError: the client isn't installed, or no address is set.
-        IndexUnavailableError: it can't be reached.
-    """
-    if settings.milvus_uri is None:
-        raise MilvusNotInstalledError("index: expected POLYRANK_MILVUS_URI, where Milvus is, found none")
-    try:
-        from pymilvus import MilvusClient  # noqa: PLC0415 - an extra
-    except ImportError as error:
-        raise MilvusNotInstalledError("index: expected `pip install 'polyrank[milvus]'`, found no pymilvus") from error
-    token = "" if settings.milvus_token is None else settings.milvus_token.get_secret_value()
-    with _reported(settings.milvus_uri):
-        return MilvusClient(settings.milvus_uri, token=token, timeout=settings.timeout_s)
-
-
-def drop_unused(owner: str, used: Sequence[str], settings: Settings) -> Sequence[str]:
-    """Drop a workspace's collections but for those in use, and return their names.
-
-    Raises:
-        IndexUnavailableError: Milvus can't be reached.
-    """
-    client = connect(settings)
-    with _reported(prefix(owner)):
-        # Whole names: another workspace's may begin like this one's.
-        own = re.compile(f"{prefix(owner)}[0-9a-f]{{{_DIGITS}}}")
-        names = [name for name in client.list_collections() if own.fullmatch(name) and name not in used]
-        for name in names:
-            client.drop_collection(name)
-    return names
-
-
-def prefix(owner: str) -> str:
-    """Return how the names of a workspace's collections begin; Milvus knows letters, digits and underscores."""
-    return f"{_PREFIX}{re.sub(r'[^0-9A-Za-z]', '_', owner)}_{hashlib.sha256(owner.encode()).hexdigest()[:6]}_"
-
-
 def _digest(vectors: Float32, positions: Int32, config: MilvusConfig) -> str:
     found = hashlib.sha256(config.model_dump_json(exclude={"ef_search"}).encode())
     for first in range(0, len(positions), _INSERTED):
         block = positions[first : first + _INSERTED]
         found.update(block.tobytes())
         found.update(np.asarray(vectors[block], np.float32).tobytes())
-    return found.hexdigest()[:_DIGITS]
-
-
-@contextmanager
-def _reported(what: str) -> Iterator[None]:
-    """Turn whatever Milvus' client raises into an error that says what was asked."""
-    from pymilvus import MilvusException  # noqa: PLC0415 - an extra
-
-    try:
-        yield
-    except MilvusException as error:
-        raise IndexUnavailableError(f"milvus, {what}: {error}") from error
+    return found.hexdigest()[:DIGITS]

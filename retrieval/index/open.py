@@ -8,7 +8,8 @@ from pathlib import Path
 from features.schema import Float32, Int32
 from infra.settings import Settings
 from retrieval.index.config import IndexConfig
-from retrieval.index.milvus import MilvusConfig, MilvusIndex, MilvusMeta
+from retrieval.index.milvus import MilvusIndex
+from retrieval.index.milvus_config import MilvusConfig, MilvusMeta
 from retrieval.index.vector_index import VectorIndex
 from retrieval.layout import INDEX_META
 

@@ -15,7 +15,8 @@ from retrieval.contract import Limits
 from retrieval.engine import Retriever
 from retrieval.index import IndexConfig, IndexUnavailableError, MilvusConfig, VectorIndex, VectorIndexError, load_index
 from retrieval.index.exact import products, recall
-from retrieval.index.milvus import MilvusIndex, MilvusNotInstalledError, connect, drop_unused, prefix
+from retrieval.index.milvus import MilvusIndex
+from retrieval.index.milvus_server import MilvusNotInstalledError, connect, drop_unused, prefix
 from retrieval.index.open import build_index, collection_of
 
 N, DIM = 6_000, 16
