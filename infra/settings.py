@@ -41,7 +41,7 @@ class Settings(BaseSettings):
         timeout_s: seconds that one call to another service may take.
         online_store_url: Redis or Valkey of the online features, None for a local file.
         milvus_uri: address of a Milvus, such as http://host:19530, or a file of Milvus Lite; None where none is used.
-        milvus_token: sent to it alone, `user:password` or a key.
+        milvus_token: sent to it alone, `name:password` or a key.
         log_level: least level that is logged.
         log_json: one JSON object a line instead of text for people.
         max_body_bytes: longest request body that is read.
