@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -46,7 +46,7 @@ class ItemResponse(BaseModel):
         release: id of the release that answered.
         item_id: the item.
         title: for people.
-        attributes: what filters may name, statistics left out.
+        attributes: what filters may name, statistics left out; null where there is no value, or none in JSON.
         eligible: whether the release may name it at all, as far as buyers and `eligible.items` say.
         available: whether now lies between its `available_from` and `available_to`.
     """
@@ -56,6 +56,6 @@ class ItemResponse(BaseModel):
     release: str
     item_id: str
     title: str
-    attributes: dict[str, str | bool | int | float | datetime | list[str] | None]
+    attributes: dict[str, Any]
     eligible: bool
     available: bool

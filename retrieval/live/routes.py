@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -58,7 +59,10 @@ def router(current: Callable[[], Loaded[Retriever]], follower: ItemFollower[Any]
             release=loaded.release_id,
             item_id=item_id,
             title=snapshot.titles[position],
-            attributes=snapshot.attributes.row(position, named=True),
+            attributes={
+                name: None if isinstance(value, float) and not math.isfinite(value) else value
+                for name, value in snapshot.attributes.row(position, named=True).items()
+            },
             eligible=bool(snapshot.eligible[position]),
             available=retriever.available(position, datetime.now(UTC)),
         )

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
+from decimal import Decimal
 from pathlib import Path
 
+import polars as pl
 import pytest
 from fastapi.testclient import TestClient
 from structlog.testing import capture_logs
@@ -108,6 +111,26 @@ def test_added_changed_removed(start: Callable[[], Service]) -> None:
     assert gone.attributes["available_to"] is not None
     meat = service.client.candidates(text="MEAT", k=500).candidates
     assert "a/b" not in {candidate.item_id for candidate in meat}
+
+
+def test_an_item_of_any_columns_is_shown(start: Callable[[], Service]) -> None:
+    """Values that JSON lacks, which a catalogue may hold."""
+    service = start()
+    columns = {
+        "packed": date(2026, 3, 1), "weight": float("nan"), "price": Decimal("1.50"), "tags": ["a", "b"], "life": None,
+    }  # fmt: skip
+
+    def with_columns(retriever: Retriever) -> Retriever:
+        own = retriever.snapshot
+        extra = [pl.Series(name, [value] * len(own)) for name, value in columns.items()]
+        snapshot = dataclasses.replace(own, attributes=own.attributes.with_columns(extra))
+        return dataclasses.replace(retriever, snapshot=snapshot)
+
+    assert service.watcher.update(with_columns)
+    found = service.client.item("item-1").attributes
+    assert {name: found[name] for name in columns} == {
+        "packed": "2026-03-01", "weight": None, "price": "1.50", "tags": ["a", "b"], "life": None,
+    }  # fmt: skip
 
 
 def test_other_services_and_restarts_know_it_too(start: Callable[[], Service]) -> None:
