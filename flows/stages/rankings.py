@@ -39,11 +39,6 @@ class HeldOut:
     relevant: Sequence[Int32]
     fresh: Sequence[Int32]
 
-    @property
-    def discovering(self) -> list[int]:
-        """Rows of the users with something fresh."""
-        return [row for row, items in enumerate(self.fresh) if len(items)]
-
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Asked:
@@ -121,7 +116,7 @@ def full_rankings(ranker: Ranker, users: Sequence[UserFeatures], truth: HeldOut,
                 every.setdefault(name, []).append(best)
                 fresh.setdefault(name, []).append(new)
     eligible = int(ranker.retriever.snapshot.eligible.sum())
-    with_fresh = truth.discovering
+    with_fresh = [row for row, items in enumerate(truth.fresh) if len(items)]
     of_fresh = _table(
         "Items the household never bought before",
         {name: [lists[row] for row in with_fresh] for name, lists in fresh.items()},

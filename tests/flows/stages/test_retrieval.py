@@ -40,6 +40,18 @@ def test_recall_of_each_source_over_all_purchases_and_over_new_ones(
     assert {figure.n for figures in fresh.values() for figure in figures} == {1}
 
 
+def test_of_many_users_evenly_spaced_ones_are_asked(retriever: Retriever, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At most two of three: the first and the third, who repeats nothing that she then buys."""
+    monkeypatch.setattr("flows.stages.retrieval._MOST", 2)
+    people = [user("one", [0]), user("two", [1]), user("one", [2])]
+    relevant = [positions(0), positions(4), positions(4)]
+    every, _ = retrieval_tables(
+        retriever, people, HeldOut(positions=positions(0, 1, 2), relevant=relevant, fresh=[positions(3)] * 3)
+    )
+    repeat = next(row for row in every.sources if row.source == "repeat").recalls[0]
+    assert (repeat.n, repeat.value) == (2, 0.5)
+
+
 def test_without_new_items_there_is_no_table_of_them(retriever: Retriever) -> None:
     truth = HeldOut(positions=positions(1), relevant=[positions(1)], fresh=[positions()])
     (only,) = retrieval_tables(retriever, [user("one", [0]), user("two", [1])], truth)
