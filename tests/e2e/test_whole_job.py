@@ -109,15 +109,18 @@ def test_golden_rows_are_equal_offline_and_online(built: Built) -> None:
         )
 
 
+def _parts(build: Build, encoder: Path) -> ReleaseParts:
+    return ReleaseParts(
+        encoder=encoder, scene=build.scene(CUT, encoder), models=build.models(encoder), merge=build.merge(encoder)
+    )
+
+
 def test_second_run_reuses_every_step(built: Built) -> None:
     runs = built.folder / ".polyrank" / "runs"
     before = {path: path.stat().st_ino for path in runs.glob("*")}
     build = Build.start(Workspace.load(built.folder), Settings(), CUT)
     encoder = build.encoder()
-    release = build.release(
-        ReleaseParts(encoder=encoder, scene=build.scene(CUT, encoder), models=build.models(encoder))
-    )
-    assert release == built.release_id
+    assert build.release(_parts(build, encoder)) == built.release_id
     assert {path: path.stat().st_ino for path in before} == before
 
 
@@ -170,8 +173,7 @@ def test_a_later_event_leaves_the_release_of_an_earlier_time(built: Built) -> No
     assert pl.read_parquet(build.tables / "events.parquet")["timestamp"].max() >= CUT
     steps = set(workspace.runs.iterdir())
     encoder = build.encoder()
-    parts = ReleaseParts(encoder=encoder, scene=build.scene(CUT, encoder), models=build.models(encoder))
-    assert build.release(parts) == built.release_id
+    assert build.release(_parts(build, encoder)) == built.release_id
     assert set(workspace.runs.iterdir()) == steps
 
 
