@@ -30,7 +30,7 @@ from retrieval.learnt_merge import LearntMerge, depths
 from retrieval.lists import SourceLists
 from retrieval.parts import Part
 from retrieval.query import Near, Query
-from retrieval.rows import ItemRows
+from retrieval.rows import ItemRows, mapped
 from retrieval.scope import Scopes
 from retrieval.searchable import Searchable
 from retrieval.segments import Segments
@@ -134,7 +134,7 @@ class Retriever:
         Raises:
             ReleasePartError: parts disagree in size.
         """
-        item_vectors = _mapped(release / layout.ITEM_VECTORS)
+        item_vectors = mapped(release / layout.ITEM_VECTORS)
         catalogue = CatalogueConfig.load(release)
         config = release / layout.RETRIEVAL_CONFIG
         has_users = (release / layout.USER_IDS).exists()
@@ -144,7 +144,7 @@ class Retriever:
             item_vectors=item_vectors,
             index=load_index(release / layout.INDEX_DIR, item_vectors, index_config),
             user_ids=user_ids,
-            user_vectors=_mapped(release / layout.USER_VECTORS) if has_users else item_vectors[:0],
+            user_vectors=mapped(release / layout.USER_VECTORS) if has_users else item_vectors[:0],
             collaborative=Collaborative.load(release / layout.COLLABORATIVE_DIR) if has_users else None,
             heads=Heads.load(release / layout.ENCODER_DIR) if (release / layout.ENCODER_HEADS).exists() else None,
             config=RetrievalConfig.model_validate_json(config.read_bytes()) if config.exists() else RetrievalConfig(),
@@ -321,8 +321,3 @@ def _column(kind: str, name: str, known: Sequence[str]) -> int:
     if name not in known:
         raise ReleasePartError("retrieval config: " + unknown_name(kind, name, known))
     return known.index(name)
-
-
-def _mapped(path: Path) -> Float32:
-    """Return the array in `path`, memory-mapped, as a plain ndarray: a memmap's own slicing is several times slower."""
-    return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Self, overload
 
 import numpy as np
@@ -72,3 +73,8 @@ class LayeredRows:
 
 # Vectors by item position, whichever way they lie.
 ItemRows = Float32 | LayeredRows
+
+
+def mapped(path: Path) -> Float32:
+    """Return the array in `path`, memory-mapped, as a plain ndarray: a memmap's own slicing is several times slower."""
+    return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))

@@ -28,6 +28,7 @@ from retrieval.catalogue import CatalogueConfig
 from retrieval.collaborative import Collaborative
 from retrieval.config import RetrievalConfig
 from retrieval.index import AnyIndexConfig, build_index
+from retrieval.rows import mapped
 from retrieval.snapshot import ELIGIBLE, TITLE, ItemSnapshot
 
 
@@ -87,7 +88,7 @@ def build_scene(out: Path, data: Data, cut: datetime, parts: SceneParts, config:
     os.link(parts.item_vectors / layout.ITEM_VECTORS, out / layout.ITEM_VECTORS)
     positions = np.flatnonzero(eligible).astype(np.int32)
     queries = None if events is None else _users_with_text(events.user_vectors / layout.USER_VECTORS)
-    vectors = _mapped(out / layout.ITEM_VECTORS)
+    vectors = mapped(out / layout.ITEM_VECTORS)
     build_index(vectors, positions, config.index, queries, owner=config.owner).save(out / layout.INDEX_DIR)
     write_atomic(out / layout.RETRIEVAL_CONFIG, config.retrieval.model_dump_json(indent=1).encode())
     write_atomic(out / layout.CATALOGUE, config.catalogue.model_dump_json(indent=1).encode())
@@ -135,9 +136,5 @@ def _snapshot(data: Data, cut: datetime, eligible: Mask, stats: pl.DataFrame | N
 
 def _users_with_text(path: Path) -> Float32:
     """Return float32 `[m, dim]`: the vectors of those users who have one, which is what the index will be asked by."""
-    vectors = _mapped(path)
+    vectors = mapped(path)
     return vectors[vectors.any(axis=1)]
-
-
-def _mapped(path: Path) -> Float32:
-    return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))

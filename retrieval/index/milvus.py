@@ -8,7 +8,6 @@ it, and one that was left half-filled is filled anew.
 from __future__ import annotations
 
 import hashlib
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
@@ -23,7 +22,8 @@ from retrieval.index.errors import VectorIndexError
 from retrieval.index.exact import exact
 from retrieval.index.milvus_config import MilvusConfig, MilvusMeta
 from retrieval.index.milvus_server import DIGITS, connect, prefix, reported
-from retrieval.index.rows import Mask, Rows
+from retrieval.index.plan import EXACT_ROWS, ask_of_all
+from retrieval.index.rows import Mask, Rows, check_asked
 from retrieval.layout import INDEX_META, INDEX_POSITIONS
 
 if TYPE_CHECKING:
@@ -38,10 +38,6 @@ _INSERTED: Final = 2_000  # rows at once: 3 MB of 384 floats, and Milvus takes m
 _MOST: Final = 16_384  # Milvus answers no more
 # Ids that an expression may list: of 20,000 items, 10,000 ids took a second in Milvus Lite, whose parser is Python.
 _LISTED: Final = 10_000
-_EXACT_ROWS: Final = 2_000
-# Asked for this much more than would hold k allowed ones on average.
-_MARGIN: Final = 1.25
-_SPARE: Final = 16
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -99,16 +95,13 @@ class MilvusIndex:
             VectorIndexError: a shape is wrong.
             IndexUnavailableError: Milvus can't be reached, or refuses.
         """
-        if queries.ndim != 2 or queries.shape[1] != self.meta.dim:
-            raise VectorIndexError(f"index: expected queries [q, {self.meta.dim}], found shape {list(queries.shape)}")
-        if allowed is not None and allowed.shape != (len(self.vectors),):
-            raise VectorIndexError(f"index: expected a mask [{len(self.vectors)}], found shape {list(allowed.shape)}")
+        check_asked(queries, allowed, self.meta.dim, len(self.vectors))
         members = self.positions if allowed is None else self.positions[allowed[self.positions]]
         k = min(k, len(members))
         if k <= 0 or not len(queries):
             return np.empty((len(queries), 0), np.int32), np.empty((len(queries), 0), np.float32)
         queries = np.ascontiguousarray(queries, np.float32)
-        if len(members) <= max(_EXACT_ROWS, 2 * k) or k > _MOST:
+        if len(members) <= max(EXACT_ROWS, 2 * k) or k > _MOST:
             return exact(self.vectors, members, queries, k)
         return self._answered(queries, k, allowed, members)
 
@@ -122,7 +115,7 @@ class MilvusIndex:
             elif len(members) <= _LISTED:
                 expression = f"{_ID} in {members.tolist()}"
             else:
-                ask = min(_MOST, math.ceil(k * len(self) / len(members) * _MARGIN) + _SPARE)
+                ask = min(_MOST, ask_of_all(k, len(self), len(members)))
         found = np.full((len(queries), k), -1, np.int32)
         scores = np.empty((len(queries), k), np.float32)
         for row, hits in enumerate(self._hits(queries, ask, expression)):

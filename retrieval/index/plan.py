@@ -2,7 +2,7 @@
 
 Costs are nanoseconds on one core, fitted by `tests/benchmarks/index_costs.py` (200,000 rows, d=384, on 2 busy cores
 with AVX-512) and rounded; their ratios count. Exact over the survivors is right for any mask, so it takes ties, and all
-masks below `_EXACT_ROWS`.
+masks below `EXACT_ROWS`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from retrieval.index.meta import INVERTED, SCANNED, IndexMeta
 How = Literal["whole", "exact", "scan", "lists", "graph"]
 
 # Gathering 2,000 rows of 384 floats takes about a millisecond.
-_EXACT_ROWS: Final = 2_000
+EXACT_ROWS: Final = 2_000
 _GATHER_NS: Final = 1.2  # a value of an exact row, read from anywhere: 1.21
 _CHECK_NS: Final = 5.0  # a row that the selector is asked about: 3.3 in a scan, 5.1 to 7.1 in lists
 _CODE_NS: Final = 0.5  # a value of a row that it lets through: .95 fp16, .49 SQ8, .33 PQ
@@ -30,9 +30,10 @@ TUNED_K: Final = 200  # probes and breadth are measured for this k and grow with
 # Times the usual candidates, where those were too few; where that is too few again, scores lie so close together that a
 # third scan and its queue would take longer than all exact scores (PQ, far masks: 123 ms beside 59).
 MORE: Final = 4
-# A graph is asked for this many more than would hold k allowed ones on average, so that few queries are asked again.
-_GRAPH_MARGIN: Final = 1.25
-_GRAPH_SPARE: Final = 16
+# What knows no masks is asked for this many more than would hold k allowed ones on average, so that few queries are
+# asked again.
+_MARGIN: Final = 1.25
+_SPARE: Final = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +68,7 @@ def plan_search(meta: IndexMeta, k: int, keep: int, allowed: int | None) -> Plan
             return Plan(how="exact")
         return Plan(how="whole", effort=_effort(meta, k))
     usual = math.ceil(k * meta.widen)
-    if allowed <= max(_EXACT_ROWS, 2 * keep) or keep > MORE * usual:
+    if allowed <= max(EXACT_ROWS, 2 * keep) or keep > MORE * usual:
         return Plan(how="exact")
     dim = meta.prefix or meta.dim
     gather = allowed * meta.dim * _GATHER_NS
@@ -79,12 +80,17 @@ def plan_search(meta: IndexMeta, k: int, keep: int, allowed: int | None) -> Plan
         share = 1.0 if far else min(1.0, _effort(meta, k) / meta.lists * meta.count / allowed)
         return Plan(how="exact" if gather <= share * scan + again else "lists")
     if meta.type == "hnsw":
-        ask = math.ceil(keep * meta.count / allowed * _GRAPH_MARGIN) + _GRAPH_SPARE
+        ask = ask_of_all(keep, meta.count, allowed)
         effort = max(meta.ef_search, math.ceil(ask * max(1.0, meta.ef_search / TUNED_K)))
         walk = effort * (dim * _GRAPH_NS + effort * _QUEUE_NS)
         if ask < meta.count and walk + again < min(gather, scan + again):
             return Plan(how="graph", effort=effort, ask=ask)
     return Plan(how="exact" if gather <= scan + again else "scan")
+
+
+def ask_of_all(keep: int, count: int, allowed: int) -> int:
+    """Return how many of all `count` items to ask for, so that `keep` of the `allowed` ones are likely among them."""
+    return math.ceil(keep * count / allowed * _MARGIN) + _SPARE
 
 
 def _effort(meta: IndexMeta, k: int) -> int:

@@ -88,3 +88,11 @@ def shortened(vectors: Float32, prefix: int | None) -> Float32:
         np.linalg.norm(vectors, axis=1, keepdims=True), short, where=short > 0, out=short
     )
     return scaled
+
+
+def check_asked(queries: Float32, allowed: Mask | None, dim: int, items: int) -> None:
+    """Raise `VectorIndexError` where queries aren't `[q, dim]`, or a mask isn't `[items]`."""
+    if queries.ndim != 2 or queries.shape[1] != dim:
+        raise VectorIndexError(f"index: expected queries [q, {dim}], found shape {list(queries.shape)}")
+    if allowed is not None and allowed.shape != (items,):
+        raise VectorIndexError(f"index: expected a mask [{items}], found shape {list(allowed.shape)}")

@@ -19,7 +19,6 @@ from features.schema import Float32, Int32
 from retrieval.index import files
 from retrieval.index.build import fill
 from retrieval.index.config import IndexConfig
-from retrieval.index.errors import VectorIndexError
 from retrieval.index.exact import exact, ordered, products, recall
 from retrieval.index.faiss_search import find, scan, selector
 from retrieval.index.gpu import GpuIndex
@@ -27,7 +26,7 @@ from retrieval.index.graph import through_graph
 from retrieval.index.lists import Lists
 from retrieval.index.meta import INVERTED, IndexMeta
 from retrieval.index.plan import MORE, Plan, plan_search
-from retrieval.index.rows import Int64, Mask, Rows, shortened
+from retrieval.index.rows import Int64, Mask, Rows, check_asked, shortened
 from retrieval.index.tune import tuned
 
 log = structlog.get_logger(__name__)
@@ -74,10 +73,8 @@ class VectorIndex:
             VectorIndexError: a shape, an order, a position, the prefix or the bytes of a code are wrong.
         """
         rows = Rows.checked(vectors, positions, config.prefix)
-        if queries is not None and (queries.ndim != 2 or queries.shape[1] != vectors.shape[1]):
-            raise VectorIndexError(
-                f"index: expected queries [q, {vectors.shape[1]}], found shape {list(queries.shape)}"
-            )
+        if queries is not None:
+            check_asked(queries, None, vectors.shape[1], len(vectors))
         choice = config.resolve(len(rows), rows.dim)
         log.info("index_chosen", type=choice.type, storage=choice.storage, bytes=choice.bytes, reason=choice.reason)
         cpu = fill(choice.type, rows, config)
@@ -107,10 +104,7 @@ class VectorIndex:
         Raises:
             VectorIndexError: a shape is wrong.
         """
-        if queries.ndim != 2 or queries.shape[1] != self.meta.dim:
-            raise VectorIndexError(f"index: expected queries [q, {self.meta.dim}], found shape {list(queries.shape)}")
-        if allowed is not None and allowed.shape != (len(self.vectors),):
-            raise VectorIndexError(f"index: expected a mask [{len(self.vectors)}], found shape {list(allowed.shape)}")
+        check_asked(queries, allowed, self.meta.dim, len(self.vectors))
         held = None if allowed is None else allowed if len(self) == len(allowed) else allowed[self.positions]
         count = len(self) if held is None else int(np.count_nonzero(held))
         k = min(k, count)
