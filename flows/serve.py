@@ -13,6 +13,7 @@ from features.store import FeatureStore
 from features.turn_log import TurnLog
 from flows.workspace import Workspace
 from infra import web
+from infra.heap import settle
 from infra.releases import ReleaseStore
 from infra.settings import Settings, require_keys_if_public
 from infra.telemetry import Metrics, configure_logging
@@ -57,7 +58,7 @@ def serve(folder: str, host: str | None = None, port: int | None = None, service
             ItemLog(workspace.item_log), lambda found: found, lambda _, changed: changed.retriever, _ITEM_POLL_S
         )
         store = ReleaseStore(workspace.releases)
-        watcher = ReleaseWatcher(store, items.loader(load_ready), settings.release_poll_s)
+        watcher = ReleaseWatcher(store, items.loader(load_ready), settings.release_poll_s, settle)
         features = feature_store(workspace, settings)
         app = create_retrieval_app(watcher, features, settings, Metrics(), items.follow(watcher))
         web.serve(app, settings)
@@ -76,7 +77,7 @@ def service_parts(workspace: Workspace, settings: Settings) -> Parts:
     items = ItemFollower[LoadedRelease](
         ItemLog(workspace.item_log), lambda found: found.retriever, LoadedRelease.over, _ITEM_POLL_S
     )
-    watcher = ReleaseWatcher(store, items.loader(load_release), settings.release_poll_s)
+    watcher = ReleaseWatcher(store, items.loader(load_release), settings.release_poll_s, settle)
     return Parts(
         watcher=watcher,
         store=store,

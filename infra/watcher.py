@@ -32,6 +32,10 @@ class Loaded(Generic[T]):
     value: T
 
 
+def _nothing() -> None:
+    """Leave things as they are."""
+
+
 class ReleaseWatcher(Generic[T]):
     """Holds the value loaded from the current release and follows the pointer.
 
@@ -43,16 +47,20 @@ class ReleaseWatcher(Generic[T]):
         store: the releases.
         load: turns a release's directory into a value; it may replay warm-up requests, and raise to refuse.
         interval_s: seconds between two looks at the pointer.
+        swapped: called after a release came into service, before requests of a first one are taken.
 
     Attributes:
         failures: loads that failed since the start.
         last_error: why the release that the pointer names is not in service; None while it is.
     """
 
-    def __init__(self, store: ReleaseStore, load: Callable[[Path], T], interval_s: float) -> None:
+    def __init__(
+        self, store: ReleaseStore, load: Callable[[Path], T], interval_s: float, swapped: Callable[[], None] = _nothing
+    ) -> None:
         self._store = store
         self._load = load
         self._interval_s = interval_s
+        self._swapped = swapped
         self._loaded: Loaded[T] | None = None
         self._failed: str | None = None
         self._failures_in_row = 0
@@ -167,6 +175,7 @@ class ReleaseWatcher(Generic[T]):
         loaded = Loaded(release_id, self._load(self._store.path(release_id)))
         previous, self._loaded = self.release_id, loaded
         self._forget_failures()
+        self._swapped()
         seconds = round(time.perf_counter() - started, 3)
         _log.info("release_loaded", release=release_id, previous=previous, seconds=seconds)
         return loaded

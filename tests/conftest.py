@@ -11,6 +11,12 @@ import pytest
 from features.datasets.journey_files import CompleteJourneyConfig
 from features.sources import load
 from features.tables import Tables
+from infra.heap import settle
+
+
+def pytest_collection_finish() -> None:
+    """Keep the modules and thousands of tests out of every later collection of garbage."""
+    settle()
 
 
 @pytest.fixture(scope="session")

@@ -23,8 +23,6 @@ log = structlog.get_logger(__name__)
 
 # Changes taken in at once: the first of many are searchable while the others' texts are still being encoded.
 BATCH: Final = 512
-# How long whoever sends changes waits to hear that they are searchable; they are durable in any case.
-_PATIENCE_S: Final = 1.0
 
 T = TypeVar("T")
 
@@ -54,6 +52,7 @@ class ItemFollower(Generic[T]):
         retriever: returns that of a loaded release; None where it has no items.
         grows: returns a loaded release with another retriever in place of its own.
         interval_s: between two looks at the log.
+        patience_s: how long whoever sends changes waits to hear that answers know them; they are durable in any case.
     """
 
     def __init__(
@@ -62,8 +61,10 @@ class ItemFollower(Generic[T]):
         retriever: Callable[[T], Retriever | None],
         grows: Callable[[T, Changed], T],
         interval_s: float,
+        patience_s: float = 1.0,
     ) -> None:
-        self._log, self._retriever, self._grows, self._interval_s = log, retriever, grows, interval_s
+        self._log, self._retriever, self._grows = log, retriever, grows
+        self._interval_s, self._patience_s = interval_s, patience_s
         self._watcher: ReleaseWatcher[T] | None = None
         self._wake = threading.Event()
         self._caught_up = threading.Condition()
@@ -103,7 +104,7 @@ class ItemFollower(Generic[T]):
         sequence = self._log.append(changes, now)
         self._wake.set()
         with self._caught_up:
-            known = self._caught_up.wait_for(lambda: self._known() >= sequence, _PATIENCE_S)
+            known = self._caught_up.wait_for(lambda: self._known() >= sequence, self._patience_s)
         return Taken(sequence=sequence, known=known)
 
     def follow(self, watcher: ReleaseWatcher[T]) -> Self:

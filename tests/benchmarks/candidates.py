@@ -40,6 +40,7 @@ from tables import RESULTS, row, section, write
 from features.item_log import ItemChange, ItemLog
 from features.schema import ITEM_STATS
 from features.texts import TextConfig
+from infra.heap import settle
 from infra.releases import ReleaseStore
 from infra.settings import Settings
 from infra.telemetry import Metrics, configure_logging
@@ -94,7 +95,7 @@ def run_service(root: Path, port: int) -> None:
     items = ItemFollower[Retriever](
         ItemLog(root / "items.sqlite"), lambda found: found, lambda _, changed: changed.retriever, 0.5
     )
-    watcher = ReleaseWatcher(ReleaseStore(root / "releases"), items.loader(load_ready), 60.0)
+    watcher = ReleaseWatcher(ReleaseStore(root / "releases"), items.loader(load_ready), 60.0, settle)
     settings = Settings(port=port)
     configure_logging("warning", json=False)
     serve(create_app(watcher, None, settings, Metrics(), items.follow(watcher)), settings)

@@ -54,6 +54,18 @@ def test_nothing_published(store: ReleaseStore) -> None:
         _ = watcher.value
 
 
+def test_each_swap_is_told(store: ReleaseStore) -> None:
+    serving: list[str | None] = []
+    watcher = ReleaseWatcher(store, load, 0.0, lambda: serving.append(watcher.release_id))
+    make(store, "a")
+    make(store, "b", "bad")
+    store.publish("a")
+    watcher.load_initial()
+    store.publish("b")
+    watcher.poll()
+    assert serving == ["a"]
+
+
 def test_a_value_is_changed_in_place(store: ReleaseStore) -> None:
     watcher = watch(store)
     assert not watcher.update(lambda value: value + "!")

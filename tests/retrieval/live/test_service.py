@@ -70,8 +70,9 @@ def start(store: ReleaseStore, world: World, tmp_path: Path) -> Iterator[Callabl
         return retriever
 
     def started() -> Service:
+        # Patient: how soon answers know a change is the machine's affair.
         items = ItemFollower[Retriever](
-            ItemLog(tmp_path / "items.sqlite"), lambda found: found, lambda _, changed: changed.retriever, 0.02
+            ItemLog(tmp_path / "items.sqlite"), lambda found: found, lambda _, changed: changed.retriever, 0.02, 60.0
         )
         watcher = ReleaseWatcher(store, items.loader(load), 60.0)
         watcher.load_initial()
