@@ -51,12 +51,20 @@ class ValueLabel(_Part):
     A pair, or a mean or last number, has no label where the window has no such event. A sum or count of a user or item
     is then 0, and its rows are those with the event before the cut: by the window's own events they would be chosen
     by their label.
+
+    Attributes:
+        event: whose numbers.
+        column: which of them.
+        reduce: to one number.
+        scale: `log` learns and predicts sign(x) log(1 + |x|) of that number x: of counts and sums of money a few large
+            ones make up nearly all squared error.
     """
 
     type: Literal["value"] = "value"
     event: str
     column: Literal["value", "quantity"] = VALUE
     reduce: Literal["sum", "mean", "last", "count"] = "mean"
+    scale: Literal["linear", "log"] = "linear"
 
 
 class ColumnLabel(_Part):
@@ -300,4 +308,6 @@ def _outcome(task: TaskSpec, window: pl.LazyFrame) -> pl.LazyFrame:
         "last": number.sort_by(TIMESTAMP).last(),
         "count": pl.len(),
     }[task.label.reduce]
+    if task.label.scale == "log":
+        reduced = reduced.sign() * reduced.abs().log1p()
     return window.group_by(keys).agg(reduced.alias(LABEL)).drop_nulls(LABEL)

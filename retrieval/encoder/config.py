@@ -125,7 +125,8 @@ class EncoderConfig(BaseModel):
         validate_every: steps between validations.
         patience: validations without improvement before training stops.
         task_patience: the same for one task: its head goes back to its best weights and leaves the loss.
-        validation_batches: fixed batches of the held-out window that a validation averages.
+        validation_batches: fixed batches of the held-out window, as large as the warm-up's, that a validation averages:
+            in as many of fine-tuning's size stopping went by 23 coupon responses and 44 viewers' genders.
         baseline_batches: training batches on which constant predictors are measured.
         cache_mb: memory for the frozen layers' states of each distinct text; texts beyond it are computed anew.
         threads: torch threads; None leaves torch's choice.

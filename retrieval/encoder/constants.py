@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -13,10 +13,12 @@ from retrieval.encoder.data import EncoderTask
 from retrieval.encoder.losses import info_nce
 from retrieval.encoder.model import MultiTaskEncoder
 
+# By task the mean loss of its best constant prediction, and the constant.
+Constants = Mapping[str, tuple[float, Tensor | None]]
 
-def start_heads(model: MultiTaskEncoder, batches: Sequence[Batch]) -> dict[str, float]:
-    """Let every head start at its best constant on these batches, and return what that costs, by task."""
-    constants = constant_losses(model.tasks, batches, logq=model.logq)
+
+def start_heads(model: MultiTaskEncoder, constants: Constants) -> dict[str, float]:
+    """Let every head start at its constant, and return what that costs, by task."""
     for task in model.tasks:
         loss, constant = constants[task.name]
         if constant is not None:
@@ -24,9 +26,7 @@ def start_heads(model: MultiTaskEncoder, batches: Sequence[Batch]) -> dict[str, 
     return {name: loss for name, (loss, _) in constants.items()}
 
 
-def constant_losses(
-    tasks: Sequence[EncoderTask], batches: Sequence[Batch], *, logq: bool
-) -> dict[str, tuple[float, Tensor | None]]:
+def constant_losses(tasks: Sequence[EncoderTask], batches: Sequence[Batch], *, logq: bool) -> Constants:
     """Measure every task's best constant prediction.
 
     Args:
@@ -39,6 +39,35 @@ def constant_losses(
         the mean `[1]`; None for a contrastive task. A task without a label in any batch has loss 1.
     """
     return {task.name: _constant(task, batches, logq=logq) for task in tasks}
+
+
+def losses_elsewhere(
+    tasks: Sequence[EncoderTask], constants: Constants, batches: Sequence[Batch], *, logq: bool
+) -> dict[str, float]:
+    """Return by task what its constant costs on other batches, where rates and spreads are others.
+
+    Args:
+        tasks: which.
+        constants: fitted before; of a contrastive task equal scores are.
+        batches: a task without a label in them is left out.
+        logq: whether retrieval's logits are corrected.
+    """
+    found = {}
+    for task in tasks:
+        if task.kind == "contrastive":
+            found[task.name] = _constant_contrastive(task, batches, logq=logq)
+            continue
+        (label, shift), (_, constant) = labels_of(task, batches), constants[task.name]
+        if constant is None or not len(label):
+            continue
+        if task.kind == "binary":
+            loss = functional.binary_cross_entropy_with_logits(constant + shift, label)
+        elif task.kind == "regression":
+            loss = functional.mse_loss(constant.expand_as(label), label)
+        else:
+            loss = functional.nll_loss(constant.expand(len(label), -1), label.long())
+        found[task.name] = float(loss)
+    return found
 
 
 def _constant(task: EncoderTask, batches: Sequence[Batch], *, logq: bool) -> tuple[float, Tensor | None]:

@@ -27,11 +27,11 @@ class HeldOut:
     Args:
         batches: fixed for the run.
         table: tokens of the texts whose positions the batches hold.
-        baselines: by task, the loss of its best constant prediction on training batches.
+        yardsticks: by task, what the constant fitted on training batches costs on these batches.
     """
 
-    def __init__(self, batches: Sequence[Batch], table: TokenTable, baselines: Mapping[str, float]) -> None:
-        self.batches, self.table, self.baselines = batches, table, baselines
+    def __init__(self, batches: Sequence[Batch], table: TokenTable, yardsticks: Mapping[str, float]) -> None:
+        self.batches, self.table, self.yardsticks = batches, table, yardsticks
 
     @torch.no_grad()
     def losses(self, model: MultiTaskEncoder, source: TextSource, limits: HeldOutLimits) -> dict[str, float]:
@@ -47,11 +47,8 @@ class HeldOut:
             for name, loss in model.losses(batch, features).items():
                 totals[name].append(float(loss))
         losses = {name: sum(values) / len(values) for name, values in totals.items()} | scores.losses()
-        own, costs = scores.constants(), limits.costs()
-        return {
-            name: loss / max(self.baselines[name], own.get(name, 0.0), 1e-6) + costs.get(name, 0.0)
-            for name, loss in losses.items()
-        }
+        yardsticks, costs = {**self.yardsticks, **scores.constants()}, limits.costs()
+        return {name: loss / max(yardsticks[name], 1e-6) + costs.get(name, 0.0) for name, loss in losses.items()}
 
     def calibrate(self, model: MultiTaskEncoder, source: TextSource | None = None) -> None:
         """Let heads give from now on the logits that predict these batches best.

@@ -16,7 +16,7 @@ from retrieval.encoder.adapt.limits import balance_with_limits
 from retrieval.encoder.adapt.make import Adaptation, replay_data, training_batches
 from retrieval.encoder.adapt.unfreeze import Unfreezing
 from retrieval.encoder.config import EncoderConfig
-from retrieval.encoder.constants import evidence, start_heads
+from retrieval.encoder.constants import constant_losses, evidence, losses_elsewhere, start_heads
 from retrieval.encoder.data import EncoderTask, TrainingData
 from retrieval.encoder.held_out import HeldOut
 from retrieval.encoder.labels.class_names import start_class_names
@@ -160,13 +160,16 @@ class _Training:
         self.prepared = prepare(self.data, config, replay=self.replay, memory=self.memory)
         self.model, self.pooler = self.prepared.model, self.prepared.pooler
         fixed = np.random.default_rng(0)
-        held_out_batch = self.prepared.batcher(config.batch, "held_out")
+        held_out_batch = self.prepared.batcher(config.warmup.batch, "held_out")
         held_out = [held_out_batch(fixed) for _ in range(config.validation_batches)]
         batcher = self.prepared.batcher(config.batch)
         self.batches = training_batches(batcher, self.prepared, config)
         sample = [batcher(fixed) for _ in range(config.baseline_batches)]
-        self.baselines = start_heads(self.model, sample)
-        self.held_out = HeldOut(held_out, self.pooler.table, self.baselines)
+        constants = constant_losses(tasks, sample, logq=self.model.logq)
+        self.baselines = start_heads(self.model, constants)
+        self.held_out = HeldOut(
+            held_out, self.pooler.table, losses_elsewhere(tasks, constants, held_out, logq=self.model.logq)
+        )
         self.adaptation = Adaptation(self.prepared, config, self.baselines)
         start_class_names(self.model, config, self.adaptation.kept)
         self.balance = balance_with_limits(config, tasks, self.baselines, evidence(tasks, sample))

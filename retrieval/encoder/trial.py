@@ -19,7 +19,7 @@ from features.units import OUTSIDE
 from infra.errors import InvalidInputError, unknown_name
 from retrieval.encoder.batch import Batch, PairLabels
 from retrieval.encoder.config import EncoderConfig
-from retrieval.encoder.constants import constant_losses
+from retrieval.encoder.constants import constant_losses, losses_elsewhere
 from retrieval.encoder.data import EncoderTask, Float32, TrainingData
 from retrieval.encoder.labels.make import use_few_labels
 from retrieval.encoder.model import Features, MultiTaskEncoder
@@ -45,7 +45,7 @@ class Quality(BaseModel):
             error over that of a constant.
         value: of the metric.
         error: 1 - AUC, 1 - accuracy, or the relative loss: lower is better, whatever the metric.
-        loss: over the constant predictor's (of a contrastive task, over that of equal scores).
+        loss: over that of a constant fitted on training rows (of a contrastive task, over that of equal scores).
         f1: of tags, micro F1 over the units whose tag isn't O: of these, how many were found under their tag. None for
             other kinds, and where no unit has or gets such a tag. A unit that the encoder doesn't read isn't counted.
     """
@@ -163,10 +163,9 @@ def measure(prepared: Prepared, data: TrainingData, config: EncoderConfig, part:
 def _constants(
     model: MultiTaskEncoder, placed: Placed, config: EncoderConfig, batches: Sequence[Batch]
 ) -> dict[str, float]:
-    """Return what each task's constant costs: one fitted on training batches, but equal scores on the same batches."""
+    """Return what each task's constant, fitted on training batches, costs on these."""
     fitted = constant_losses(model.tasks, _batches(placed, config, "train"), logq=model.logq)
-    same = constant_losses([task for task in model.tasks if task.kind == "contrastive"], batches, logq=model.logq)
-    return {name: loss for name, (loss, _) in (fitted | same).items()}
+    return losses_elsewhere(model.tasks, fitted, batches, logq=model.logq)
 
 
 def outranked(pairs: PairLabels, logits: Tensor) -> list[float]:

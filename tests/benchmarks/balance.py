@@ -29,7 +29,7 @@ from retrieval.encoder.adapt.meta import MetaStepper
 from retrieval.encoder.balance.config import BalanceConfig, GradientMethod, ScalarMethod
 from retrieval.encoder.balance.make import TaskLoss, make_balance
 from retrieval.encoder.config import EncoderConfig
-from retrieval.encoder.constants import start_heads
+from retrieval.encoder.constants import constant_losses, start_heads
 from retrieval.encoder.data import TrainingData
 from retrieval.encoder.prepare import Prepared, prepare
 from retrieval.encoder.state_store import Memory
@@ -89,7 +89,9 @@ def _side(name: str, data: TrainingData, config: EncoderConfig, memory: Memory) 
     torch.manual_seed(config.seed)
     prepared = prepare(data, config, memory=memory)
     batcher, rng = prepared.batcher(config.batch), np.random.default_rng(0)
-    baselines = start_heads(prepared.model, [batcher(rng) for _ in range(config.baseline_batches)])
+    sample = [batcher(rng) for _ in range(config.baseline_batches)]
+    model = prepared.model
+    baselines = start_heads(model, constant_losses(model.tasks, sample, logq=model.logq))
     losses = {name: TaskLoss(kind="classification", baseline=loss, count=1) for name, loss in baselines.items()}
     balance = make_balance(config.balance, losses)
     adaptation = Adaptation(prepared, config, baselines)

@@ -35,7 +35,7 @@ from retrieval.encoder.backbone import locate, pool
 from retrieval.encoder.balance.make import TaskLoss, make_balance
 from retrieval.encoder.batch import Batch
 from retrieval.encoder.config import EncoderConfig
-from retrieval.encoder.constants import start_heads
+from retrieval.encoder.constants import constant_losses, start_heads
 from retrieval.encoder.data import TrainingData
 from retrieval.encoder.optimise import make_optimizer
 from retrieval.encoder.packed import Bool, TextStates
@@ -173,7 +173,8 @@ def _stepper(prepared: Prepared, config: EncoderConfig) -> Stepper:
     model = prepared.model
     batcher = prepared.batcher(config.batch)
     fixed = np.random.default_rng(0)
-    baselines = start_heads(model, [batcher(fixed) for _ in range(config.baseline_batches)])
+    sample = [batcher(fixed) for _ in range(config.baseline_batches)]
+    baselines = start_heads(model, constant_losses(model.tasks, sample, logq=model.logq))
     losses = {name: TaskLoss(kind="classification", baseline=loss, count=1) for name, loss in baselines.items()}
     heads = [*model.projections.parameters(), *model.heads.parameters()]
     groups = [(heads, config.head_learning_rate), (list(model.backbone.parameters()), config.learning_rate)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -114,6 +115,19 @@ def test_demand_of_items() -> None:
         (1, 2, "purchase", 110),  # first sold in the window: that it is a row would tell its label
     )  # fmt: skip
     assert found(spec, table) == [(0, 2.0), (1, 0.0)]
+
+
+def test_a_log_scale_keeps_the_sign() -> None:
+    label = {"type": "value", "event": "purchase", "reduce": "sum", "scale": "log"}
+    spec = task(kind="regression", on="user", label=label)
+    table = events(
+        (0, 0, "purchase", 9, 5.0), (0, 0, "purchase", 101, 2.5), (0, 1, "purchase", 102, 1.0),
+        (1, 0, "purchase", 9, 5.0), (1, 0, "purchase", 103, -2.0),  # more given back than bought
+        (2, 0, "purchase", 9, 5.0),
+    )  # fmt: skip
+    assert found(spec, table) == [
+        (0, pytest.approx(math.log(4.5))), (1, pytest.approx(-math.log(3))), (2, 0.0),
+    ]  # fmt: skip
 
 
 def test_spend_of_users() -> None:

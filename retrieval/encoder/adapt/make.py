@@ -168,7 +168,7 @@ class Adaptation:
         config, gaps = self.config, make_gaps(self.config.limits, prepared.placed.data)
         if gaps:
             sizes, rng = config.batch if config.steps else config.warmup.batch, np.random.default_rng([config.seed, 8])
-            batcher, held_out = prepared.batcher(sizes), prepared.batcher(config.batch, "held_out")
+            batcher, held_out = prepared.batcher(sizes), prepared.batcher(config.warmup.batch, "held_out")
             check_rows(
                 gaps,
                 [batcher(rng) for _ in range(config.baseline_batches)],

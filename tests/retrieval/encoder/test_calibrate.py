@@ -97,7 +97,7 @@ def test_training_leaves_heads_calibrated(
     assert set(told) == {"topic", "urgent"}
     model, batcher, rng = (
         result.model,
-        result.prepared.batcher(small_config.batch, "held_out"),
+        result.prepared.batcher(small_config.warmup.batch, "held_out"),
         np.random.default_rng(0),
     )
     held_out = [batcher(rng) for _ in range(small_config.validation_batches)]

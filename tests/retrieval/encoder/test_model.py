@@ -10,7 +10,7 @@ import torch
 from retrieval.encoder.backbone import load_backbone
 from retrieval.encoder.batch import Batch, RowLabels, TagLabels
 from retrieval.encoder.config import BackboneConfig, EncoderConfig
-from retrieval.encoder.constants import constant_losses, evidence, start_heads
+from retrieval.encoder.constants import constant_losses, evidence, losses_elsewhere, start_heads
 from retrieval.encoder.data import EncoderTask
 from retrieval.encoder.model import Features, MultiTaskEncoder
 
@@ -51,7 +51,8 @@ def test_heads_start_at_the_best_constant_and_its_loss(tiny_bert: Path) -> None:
     nan = float("nan")
     batch = _batch(intent=[0, 0, 1, nan], tone=[1, 2, 3, nan], click=[1, 1, 0, 0], buy=[1, 0, 0, 0])
     losses = _values(model, batch)
-    baselines = start_heads(model, [batch])
+    constants = constant_losses(model.tasks, [batch], logq=True)
+    baselines = start_heads(model, constants)
     # Laplace: (2 + 1, 1 + 1, 0 + 1) of 6: -(2 log 1/2 + log 1/3) / 3. Variance of 1, 2, 3: 2/3. One in two: log 2.
     assert baselines["intent"] == pytest.approx((2 * math.log(2) + math.log(3)) / 3, rel=1e-5)
     assert baselines["tone"] == pytest.approx(2 / 3)
@@ -60,6 +61,24 @@ def test_heads_start_at_the_best_constant_and_its_loss(tiny_bert: Path) -> None:
     assert baselines["buy"] == pytest.approx(0.25 * math.log(4) + 0.75 * math.log(4 / 3), rel=1e-4)
     assert _values(model, batch) == pytest.approx(baselines, rel=1e-3)
     assert any(losses[name] > baselines[name] * 1.01 for name in losses)
+
+
+def test_constants_cost_more_where_rates_are_others() -> None:
+    nan = float("nan")
+    here = _batch(intent=[0, 0, 1, nan], tone=[1, 2, 3, nan], click=[1, 1, 0, 0], buy=[nan])
+    there = _batch(intent=[2, 2], tone=[5, 1], click=[1, 1, 1, 0])
+    tasks = (INTENT, TONE, CLICK, BUY)
+    found = losses_elsewhere(tasks, constant_losses(tasks, [here], logq=True), [there], logq=True)
+    # Class 2 has Laplace's 1 of 6; the mean 2 misses 5 by 3 and 1 by 1; a half costs log 2 whatever comes. Nothing of
+    # buy, which the other batch lacks.
+    assert found == {
+        "intent": pytest.approx(math.log(6), rel=1e-5),
+        "tone": pytest.approx(5.0),
+        "click": pytest.approx(math.log(2), rel=1e-5),
+    }
+    for name, (loss, _) in constant_losses(tasks[:3], [here], logq=True).items():
+        own = losses_elsewhere(tasks, constant_losses(tasks, [here], logq=True), [here], logq=True)
+        assert own[name] == pytest.approx(loss)
 
 
 def test_a_child_is_never_likelier_than_its_parent(tiny_bert: Path) -> None:

@@ -13,7 +13,7 @@ import torch
 
 from retrieval.encoder.batch import Batch
 from retrieval.encoder.config import EncoderConfig
-from retrieval.encoder.constants import start_heads
+from retrieval.encoder.constants import constant_losses, start_heads
 from retrieval.encoder.data import TrainingData
 from retrieval.encoder.prepare import Prepared, prepare
 from retrieval.encoder.train import TrainResult, train
@@ -44,7 +44,7 @@ def scene(full_world: TrainingData, small_config: EncoderConfig) -> Scene:
     prepared = prepare(full_world, config)
     batcher, rng = prepared.batcher(config.batch), np.random.default_rng(0)
     batches = [batcher(rng) for _ in range(3)]
-    baselines = start_heads(prepared.model, batches)
+    baselines = start_heads(prepared.model, constant_losses(prepared.model.tasks, batches, logq=True))
     with torch.no_grad():
         for part in (prepared.model.projections, prepared.model.heads):
             for parameter in part.parameters():
@@ -57,7 +57,7 @@ def short(world: TrainingData, small_config: EncoderConfig, tmp_path: Path) -> R
     """Train a few steps without a warm-up; keyword arguments are lines of the configuration."""
 
     def run(data: TrainingData = world, *, replay: TrainingData | None = None, **lines: Any) -> TrainResult:
-        warmup = {"steps": 0}
+        warmup = {**small_config.warmup.model_dump(), "steps": 0}
         config = changed(small_config, **{"warmup": warmup, "steps": 6, "validate_every": 3, **lines})
         return train(data, config, out=tmp_path / "run", progress=False, replay=replay)
 

@@ -127,11 +127,19 @@ def test_a_seed_repeats_the_forms(world: TrainingData, small_config: EncoderConf
 
 
 @pytest.mark.parametrize("architecture", ["tiny_bert", "tiny_llama"])
-def test_training_reads_them(short: Runner, architecture: str, request: pytest.FixtureRequest) -> None:
+def test_training_reads_them(
+    short: Runner, small_config: EncoderConfig, architecture: str, request: pytest.FixtureRequest
+) -> None:
     backbone = {
         "name": str(request.getfixturevalue(architecture)), "max_tokens": {"user": 16, "item": 16, "text": 16}
     }  # fmt: skip
-    result = short(backbone=backbone, augment={**EVERY, "mixup": 0.4}, steps=30, validate_every=10, warmup={"steps": 5})
+    result = short(
+        backbone=backbone,
+        augment={**EVERY, "mixup": 0.4},
+        steps=30,
+        validate_every=10,
+        warmup={**small_config.warmup.model_dump(), "steps": 5},
+    )
     assert result.best.mean < result.history[0].mean - 0.02
 
 

@@ -59,10 +59,11 @@ def new(old: TrainingData) -> TrainingData:
 
 @pytest.fixture(scope="module")
 def config(tiny_bert: Path) -> EncoderConfig:
+    batch = {"users": 16, "positives": 2, "negatives": 8}
     return EncoderConfig.model_validate(
         {
             "backbone": {"name": str(tiny_bert), "max_tokens": {"user": 8, "item": 8, "text": 8}},
-            "batch": {"users": 16, "positives": 2, "negatives": 8}, "warmup": {"steps": 0}, "train_layers": 2,
+            "batch": batch, "warmup": {"steps": 0, "batch": batch}, "train_layers": 2,
             "steps": 60, "validate_every": 30, "patience": 9, "task_patience": 9, "learning_rate": 3e-3,
             "head_learning_rate": 1e-2, "rank": 8, "hidden": 8, "validation_batches": 2, "baseline_batches": 4,
             "balance": {"method": "static"},

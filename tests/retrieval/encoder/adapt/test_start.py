@@ -124,7 +124,7 @@ def test_training_begins_where_the_start_ended(
     """The first validation is the start's own, whatever the new data's constants are."""
     old, folder = exported
     result = short(full_world, start=str(folder), steps=1)
-    held_out, rng = scene.prepared.batcher(scene.config.batch, "held_out"), np.random.default_rng(0)
+    held_out, rng = scene.prepared.batcher(scene.config.warmup.batch, "held_out"), np.random.default_rng(0)
     batches = [held_out(rng) for _ in range(scene.config.validation_batches)]
     scores, totals = HeldOutScores(full_world.tasks), defaultdict(list)
     with torch.no_grad():
@@ -136,7 +136,7 @@ def test_training_begins_where_the_start_ended(
                 totals[name].append(float(cost))
     expected = {name: np.mean(losses) for name, losses in totals.items()} | scores.losses()
     for name, loss in result.history[0].losses.items():
-        constant = max(result.baselines[name], scores.constants().get(name, 0.0))
+        constant = scores.constants().get(name, result.held_out.yardsticks[name])
         assert loss == pytest.approx(expected[name] / constant, rel=2e-3)
 
 
