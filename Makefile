@@ -22,7 +22,7 @@ demo: $(STAMP) ## the whole main job on real retail data, with a report at the e
 	$(BIN)/polyrank demo
 
 test: $(STAMP) check ## static checks, then every test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 check: $(STAMP) ## ruff, mypy --strict and the import contracts
 	$(BIN)/ruff check .

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +13,10 @@ from features.datasets.journey_files import CompleteJourneyConfig
 from features.sources import load
 from features.tables import Tables
 from infra.heap import settle
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Test processes side by side already keep every core busy; torch and FAISS read it when they are imported.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_collection_finish() -> None:
