@@ -69,11 +69,16 @@ class TaskStops:
 
     Args:
         patience: validations in a row without improvement.
+
+    Attributes:
+        stopped: tasks that learn no more in this phase.
+        ends: by phase and stopped task, the step of its best head.
     """
 
     def __init__(self, patience: int) -> None:
         self.patience = patience
         self.stopped: set[str] = set()
+        self.ends: dict[str, dict[str, int]] = {}
         self._best: dict[str, Best] = {}
 
     def update(self, validation: Validation, own: Mapping[str, nn.Module]) -> None:
@@ -86,6 +91,8 @@ class TaskStops:
             if best.misses >= self.patience:
                 best.restore(own[name])
                 self.stopped.add(name)
+                assert best.validation is not None
+                self.ends.setdefault(validation.phase, {})[name] = best.validation.step
                 log.info("encoder_task_stopped", task=name, phase=validation.phase, step=validation.step)
 
     @property
