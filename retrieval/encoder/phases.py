@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 
 import numpy as np
 import structlog
@@ -15,14 +16,14 @@ from retrieval.encoder.adapt.unfreeze import Unfreezing
 from retrieval.encoder.config import EncoderConfig
 from retrieval.encoder.constants import constant_losses, evidence, losses_elsewhere, start_heads
 from retrieval.encoder.data import EncoderTask, TrainingData
-from retrieval.encoder.ends import ByValidation, Ends
+from retrieval.encoder.ends import ByValidation, Ends, heads_alone
 from retrieval.encoder.held_out import HeldOut
 from retrieval.encoder.labels.class_names import start_class_names
 from retrieval.encoder.optimise import autocast, warmup_cosine
 from retrieval.encoder.packed import FrozenTexts, TextStates
 from retrieval.encoder.prepare import prepare
-from retrieval.encoder.record import Bar, Record
-from retrieval.encoder.state_store import Memory
+from retrieval.encoder.record import Bar, Record, offsets
+from retrieval.encoder.state_store import Memory, PooledStates
 from retrieval.encoder.tokens import Int64
 from retrieval.encoder.tracking import Tracking
 
@@ -66,18 +67,42 @@ class Training:
 
         Args:
             ends: says when.
-            steps: planned by phase, `warmup` and `finetune`; with 0 it is left out.
+            steps: planned by phase; with 0 it is left out.
         """
         self.ends = ends
-        if not self.config.warmup.steps:
-            ends.begin("finetune", self.pooler)
-        for name, phase in (("warmup", self._warm_up), ("finetune", self._fine_tune)):
+        frozen = self.prepared.shared.pooled_states(self.model.backbone.dim)
+        # No state that was known before is of these layers.
+        tuned = PooledStates(len(self.pooler.table.lengths), self.model.backbone.dim)
+        phases: dict[str, Callable[[], None]] = {
+            "warmup": partial(self._on_frozen, "warmup", frozen),
+            "warmup_heads": partial(self._on_frozen, "warmup_heads", frozen),
+            "finetune": self._fine_tune,
+            "finetune_heads": partial(self._on_frozen, "finetune_heads", tuned),
+        }
+        for name, phase in phases.items():
             if steps[name]:
                 began = time.perf_counter()
                 phase()
                 self.seconds[name] = time.perf_counter() - began
-        ends.close()
+        ends.choose()
         self.adaptation.finish()
+
+    @property
+    def planned(self) -> dict[str, int]:
+        """The steps of each phase as configured.
+
+        Heads learn alone where there are others than contrastive ones, and none reads tokens, of which the vectors that
+        are known tell nothing.
+        """
+        warmup, finetune = self.config.warmup.steps, self.config.steps
+        kinds = {task.kind for task in self.data.tasks}
+        alone = warmup if kinds - {"contrastive"} and "token_tags" not in kinds else 0
+        return {
+            "warmup": warmup,
+            "warmup_heads": alone,
+            "finetune": finetune,
+            "finetune_heads": alone if finetune else 0,
+        }
 
     def by_validation(self) -> ByValidation:
         """Return what ends the run by its held-out batches."""
@@ -110,38 +135,43 @@ class Training:
         self.record = Record(
             self.tracking,
             {name: importance.get(name, 1.0) * n / (n + EVIDENCE) for name, n in evidence(tasks, held_out).items()},
-            offset=config.warmup.steps,
+            offsets=offsets(config.warmup.steps, config.steps),
         )
 
-    def _warm_up(self) -> None:
-        """Train projections and heads on frozen vectors of every text that a batch can hold."""
+    def _on_frozen(self, phase: str, kept: PooledStates) -> None:
+        """Train heads, and projections where they learn too, on vectors of every text that a batch can hold.
+
+        Args:
+            phase: all but `finetune`.
+            kept: the vectors that are known.
+        """
+        self.model.projections.requires_grad_(not heads_alone(phase))
         warmup = self.config.warmup
         batcher = self.prepared.batcher(warmup.batch, newest=warmup.cuts)
         batches = training_batches(batcher, self.prepared, self.config, newest=warmup.cuts)
-        frozen = self._embed(
-            np.unique(np.concatenate([batches.reachable, *(held.texts for held in self.held_out.batches)]))
-        )
+        texts = np.unique(np.concatenate([batches.reachable, *(held.texts for held in self.held_out.batches)]))
+        frozen = self._embed(texts, kept)
         step_on = self.adaptation.stepper(
             self.balance, warmup.learning_rate, layers=False, draw=lambda: batches(self.rng)
         )
         schedule = warmup_cosine(step_on.descent.optimizer, warmup.steps, self.config.lr_warmup)
-        self.ends.begin("warmup", frozen)
+        self.ends.begin(phase, frozen)
         for step in self.bar.track("encoder: heads", range(1, warmup.steps + 1)):
             step_on(batches(self.rng), frozen, self._learning)
             schedule.step()
-            if self.ends.over("warmup", step, frozen):
+            if self.ends.over(phase, step, frozen):
                 break
-        self.ends.close()
+        self.ends.close(phase, frozen)
+        self.model.projections.requires_grad_(True)
 
     @property
     def _learning(self) -> list[EncoderTask]:
         """The tasks that have not stopped."""
         return [task for task in self.data.tasks if task.name not in self.ends.stopped]
 
-    def _embed(self, texts: Int64) -> FrozenTexts:
+    def _embed(self, texts: Int64, kept: PooledStates) -> FrozenTexts:
         """Embed these texts once, without gradients."""
         began = time.perf_counter()
-        kept = self.prepared.shared.pooled_states(self.model.backbone.dim)
         lacking = kept.lacking(texts)
         parts = np.array_split(lacking, max(1, len(lacking) // 512)) if len(lacking) else []
         with torch.no_grad(), autocast(self.prepared.device):
@@ -154,10 +184,12 @@ class Training:
     def _fine_tune(self) -> None:
         """Train the top layers, projections and heads together, until the steps, the patience or the tasks end."""
         config = self.config
-        if any(task.kind == "token_tags" for task in self.data.tasks) and config.warmup.steps:
+        if self.planned["finetune_heads"]:
+            self.ends.set_aside()
+        elif any(task.kind == "token_tags" for task in self.data.tasks):
             # Heads on tokens begin only now, so the warm-up's mean is no measure for what follows.
             self.ends.forget()
-            self.ends.begin("finetune", self.pooler)
+        self.ends.begin("finetune", self.pooler)
         step_on = self.adaptation.stepper(
             self.balance, config.head_learning_rate, layers=True, draw=lambda: self.batches(self.rng)
         )
@@ -171,6 +203,7 @@ class Training:
             self.steps = step
             if self.ends.over("finetune", step, self.pooler):
                 break
+        self.ends.close("finetune", self.pooler)
 
     def _open(self, unfreezing: Unfreezing, step: int) -> None:
         """Let the layers that are due learn; what they were until now belongs to the best weights so far."""

@@ -97,7 +97,7 @@ def train(
     with _surroundings(config, out, trackers, run, shown=progress) as (tracking, bar):
         training = Training(data, config, replayed, tracking, bar, memory)
         ends = training.by_validation()
-        training.run(ends, {"warmup": config.warmup.steps, "finetune": config.steps})
+        training.run(ends, training.planned)
         calibrations = training.held_out.calibrate(training.model, training.pooler)
         training.record.finish(ends.validation, training.steps, training.seconds)
         return TrainResult(
@@ -146,7 +146,7 @@ def refit(
     replayed = replay_data(data.tasks, replay, config.keep)
     with _surroundings(config, out, trackers, run, shown=progress) as (tracking, bar):
         training = Training(data.with_held_out(), config, replayed, tracking, bar, memory)
-        training.run(AsBefore(first.ending), first.ending.steps)
+        training.run(AsBefore(first.ending, training.model.searching), first.ending.steps)
         calibrate(training.model, first.calibrations)
         training.record.finish(first.best, training.steps, training.seconds)
         return replace(

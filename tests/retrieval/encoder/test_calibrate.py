@@ -20,6 +20,7 @@ from retrieval.encoder.calibrate import (
     calibrated_tasks,
     cross_entropy,
     fit,
+    fit_line,
 )
 from retrieval.encoder.config import EncoderConfig
 from retrieval.encoder.data import EncoderTask, TrainingData
@@ -62,6 +63,21 @@ def test_the_scale_of_logits_makes_no_difference(scale: float, seed: int) -> Non
     assert one.factor == pytest.approx(1, rel=0.2)
 
 
+def test_a_line_brings_numbers_to_another_level() -> None:
+    """Labels are half the numbers and 3 less; what is left is the noise's variance, 1."""
+    rng = np.random.default_rng(0)
+    values = rng.normal(10, 4, 100_000)
+    labels = values / 2 - 3 + rng.normal(size=len(values))
+    found = fit_line(values, labels)
+    assert found.factor == pytest.approx(0.5, abs=0.01)
+    assert found.offset == pytest.approx(-3, abs=0.1)
+    # Two rows: of slope 2 by themselves; (1 x 2 + .5 + .5 ...) with the row that agrees. A constant stays as it was.
+    assert 1 < fit_line(np.array([0.0, 1.0]), np.array([0.0, 2.0])).factor < 2
+    assert fit_line(np.array([5.0, 5.0]), np.array([5.0, 5.0])) == Calibration()
+    # Numbers that say the opposite are made as small as may be, not turned about.
+    assert fit_line(values, -values).factor == pytest.approx(1 / 8)
+
+
 def test_a_few_rows_make_no_head_certain() -> None:
     """Without priors the best factor of two rows that are right is infinite, and the offset of two that say 1 too."""
     assert 1 < fit(np.array([[0.0, 2.0], [2.0, 0.0]]), np.array([1, 0]), offset=False).factor < 2
@@ -79,7 +95,7 @@ def test_links_and_pairs_are_left_alone() -> None:
         EncoderTask(name="churn", kind="binary", on="user"),
         EncoderTask(name="age", kind="multiclass", on="user", classes=("a", "b")),
     ]
-    assert [task.name for task in calibrated_tasks(tasks)] == ["topic", "urgent", "age"]
+    assert [task.name for task in calibrated_tasks(tasks)] == ["topic", "urgent", "tone", "age"]
 
 
 def test_training_leaves_heads_calibrated(
@@ -94,7 +110,7 @@ def test_training_leaves_heads_calibrated(
     with capture_logs() as logs:
         result = train(data, small_config.model_copy(update={"steps": 20}), out=tmp_path, progress=False)
     told = {entry["task"]: entry for entry in logs if entry["event"] == "encoder_calibrated"}
-    assert set(told) == {"topic", "urgent"}
+    assert set(told) == {"topic", "urgent", "tone"}
     model, batcher, rng = (
         result.model,
         result.prepared.batcher(small_config.warmup.batch, "held_out"),
@@ -105,9 +121,16 @@ def test_training_leaves_heads_calibrated(
     with torch.no_grad():
         for batch in held_out:
             scores.look(model, batch, batch_features(model, batch, result.prepared.pooler))
-    # Urgent's labels alone tell what its constant costs.
-    rates = np.concatenate([batch.rows["urgent"].label[batch.rows["urgent"].present] for batch in held_out]).mean()
-    assert scores.constants() == {"urgent": pytest.approx(-rates * np.log(rates) - (1 - rates) * np.log(1 - rates))}
+    # Labels alone tell what a constant costs.
+    rates, tones = (
+        np.concatenate([batch.rows[name].label[batch.rows[name].present] for batch in held_out])
+        for name in ("urgent", "tone")
+    )
+    rate = rates.mean()
+    assert scores.constants() == {
+        "urgent": pytest.approx(-rate * np.log(rate) - (1 - rate) * np.log(1 - rate)),
+        "tone": pytest.approx(tones.var()),
+    }
     # Three times as sure as it was, topic need not change any more; the prior, whose centre has moved, wants a little.
     assert told["topic"]["factor"] > 2
     assert scores.calibrations()["topic"].factor == pytest.approx(1, abs=0.1)

@@ -10,8 +10,9 @@ from pydantic import ValidationError
 
 from retrieval.encoder.config import EncoderConfig
 from retrieval.encoder.data import EncoderTask, TextData, TrainingData
-from retrieval.encoder.ends import AsBefore, Ending
+from retrieval.encoder.ends import AsBefore, Ending, heads_alone
 from retrieval.encoder.packed import FrozenTexts, TextStates
+from retrieval.encoder.record import PHASES
 from retrieval.encoder.step import batch_features
 from retrieval.encoder.train import TrainResult, refit, train
 
@@ -59,24 +60,32 @@ def test_the_held_out_rows_are_learnt_and_the_rest_is_the_first_runs(
 
 
 def test_phases_and_tasks_end_where_they_ended_before() -> None:
-    ends = AsBefore(Ending(steps={"warmup": 20, "finetune": 10}, tasks={"warmup": {"churn": 15}}))
+    steps = {"warmup": 20, "warmup_heads": 5, "finetune": 10, "finetune_heads": 0}
+    ends = AsBefore(Ending(steps=steps, tasks={"warmup": {"churn": 15, "age": 0}}), {"retrieval"})
     ends.begin("warmup", NOWHERE)
+    assert ends.stopped == {"age"}
     assert not ends.over("warmup", 14, NOWHERE)
-    assert ends.stopped == set()
     assert not ends.over("warmup", 15, NOWHERE)
-    assert ends.stopped == {"churn"}
+    assert ends.stopped == {"age", "churn"}
     assert ends.over("warmup", 20, NOWHERE)
-    ends.close()
+    ends.close("warmup", NOWHERE)
+    ends.begin("warmup_heads", NOWHERE)
+    assert ends.stopped == {"retrieval"}, "heads alone need no search"
+    ends.close("warmup_heads", NOWHERE)
     assert ends.stopped == set()
     assert ends.over("finetune", 10, NOWHERE)
 
 
-def test_the_ending_tells_both_phases(known: tuple[TrainingData, TrainResult]) -> None:
+def test_the_ending_tells_every_phase_up_to_the_best(known: tuple[TrainingData, TrainResult]) -> None:
     _, first = known
-    warmup = [found for found in first.history if found.phase == "warmup"]
-    assert first.ending.steps["warmup"] == min(warmup, key=lambda found: found.mean).step
-    expected = first.best.step if first.best.phase == "finetune" else 0
-    assert first.ending.steps["finetune"] == expected
+    last = PHASES.index(first.best.phase)
+    for place, phase in enumerate(PHASES):
+        found = [validation for validation in first.history if validation.phase == phase]
+        if heads_alone(phase):
+            expected = max(first.ending.tasks[phase].values())
+        else:
+            expected = min(found, key=lambda validation: validation.mean).step
+        assert first.ending.steps[phase] == (expected if place <= last else 0)
 
 
 def test_a_smaller_model_is_calibrated_on_rows_that_nothing_learnt() -> None:
