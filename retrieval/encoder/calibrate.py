@@ -116,7 +116,7 @@ class HeldOutScores:
 
 
 def calibrated_tasks(tasks: Sequence[EncoderTask]) -> tuple[EncoderTask, ...]:
-    """Return those whose heads are calibrated: of classes, of numbers, and yes or no on texts without parent or child."""
+    """Return those whose heads are calibrated: of classes, numbers, and yes or no on texts without parent or child."""
     parents = {task.parent for task in tasks}
     return tuple(
         task
