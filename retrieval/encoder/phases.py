@@ -1,4 +1,9 @@
-"""The phases of one training run: prepare, heads on frozen vectors, then the top layers with them."""
+"""The phases of one training run.
+
+Projections and heads learn on frozen vectors, and then with the transformer's top layers. While vectors move, what a
+head loses may be another task's doing: so after either, heads learn alone, each until its own held-out loss falls no
+longer.
+"""
 
 from __future__ import annotations
 

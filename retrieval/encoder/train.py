@@ -1,4 +1,4 @@
-"""Joint training of all tasks: heads on frozen vectors first, then the transformer's top layers with them."""
+"""Joint training of all tasks: `train` by held-out rows, `refit` on those rows too; `phases` says in which order."""
 
 from __future__ import annotations
 
