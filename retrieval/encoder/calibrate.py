@@ -77,8 +77,8 @@ class HeldOutScores:
             self._labels[task.name].append(labels.label[labels.present].double().numpy())
 
     def calibrations(self) -> dict[str, Calibration]:
-        """Return by task its best calibration; a task without a row has none."""
-        return {task.name: self._fit(task) for task in self.tasks if task.name in self._logits}
+        """Return by task its best calibration; a task without a row has none, nor one whose numbers are all one."""
+        return {task.name: self._fit(task) for task in self._known()}
 
     def losses(self) -> dict[str, float]:
         """Return by task the mean loss that its best calibration leaves: cross-entropy in nats, of a number squares."""
@@ -92,12 +92,16 @@ class HeldOutScores:
         texts 1 of 151 is out of scope, of its validation texts 1 of 31.
         """
         found = {}
-        for task in self.tasks:
-            if task.name in self._labels and task.kind in ("binary", "regression"):
+        for task in self._known():
+            if task.kind in ("binary", "regression"):
                 labels = np.concatenate(self._labels[task.name])
                 rate = labels.mean()
                 found[task.name] = float(labels.var() if task.kind == "regression" else entr(rate) + entr(1 - rate))
         return found
+
+    def _known(self) -> list[EncoderTask]:
+        found = [task for task in self.tasks if task.name in self._labels]
+        return [task for task in found if task.kind != "regression" or np.concatenate(self._labels[task.name]).std()]
 
     def _fit(self, task: EncoderTask) -> Calibration:
         values, labels = self._rows(task.name)
@@ -154,10 +158,10 @@ def fit_line(values: Float64, labels: Float64) -> Calibration:
 
     Args:
         values: float64 `[n]`, n above 0.
-        labels: float64 `[n]`.
+        labels: float64 `[n]`, not all equal.
     """
     centred, spread = values - values.mean(), labels.var()
-    slope = (centred @ labels + spread) / max(centred @ centred + spread, 1e-12) if spread else 1.0
+    slope = (centred @ labels + spread) / (centred @ centred + spread)
     factor = float(np.clip(slope, math.exp(-_LIMIT), math.exp(_LIMIT)))
     n = len(labels)
     return Calibration(factor=factor, offset=float(labels.mean() - factor * values.mean()) * n / (n + 1))
