@@ -3,9 +3,9 @@
 A classifier that learns on becomes surer than it is right, and rates differ between the rows that teach and those that
 come: its log loss on held-out rows rises while it errs less. So validations measure the loss that is left after
 calibration (Berta et al., 2025, "Rethinking early stopping: refine, then calibrate"), which is then part of the head: a
-temperature of classes (Guo et al., 2017), a slope and an offset of a yes-or-no task (Platt, 1999) and of a number. Of a
-number the level drifts as well: held-out demand for MovieLens' films came out lower every month, and validations told
-that drift, not what was learnt.
+temperature of classes (Guo et al., 2017), a slope and an offset of a yes-or-no task (Platt, 1999) and of a number. Of
+the demand for MovieLens' films the plain loss over its constant's rose from .74 to .86 in 50 steps, while what
+calibration leaves fell from .74 to .72.
 
 Tasks on pairs and users that say yes or no are left as they are: ranking calibrates them, and their batches' rates are
 not the world's. So are parents and children, whose probabilities are products.
