@@ -118,7 +118,7 @@ def texts_by_kind(data: TrainingData) -> dict[Kind, list[str]]:
 
 
 def curves(result: TrainResult) -> TrainingRun:
-    """Return each task's validation loss over its constant predictor's by step; fine-tuning follows the warm-up."""
+    """Return each task's validation loss over its constant predictor's by step; phases follow each other."""
     before = offsets(result.config.warmup.steps, result.config.steps)
     steps = [entry.step + before[entry.phase] for entry in result.history]
     names = sorted({name for entry in result.history for name in entry.losses})

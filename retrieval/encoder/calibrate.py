@@ -3,9 +3,9 @@
 A classifier that learns on becomes surer than it is right, and rates differ between the rows that teach and those that
 come: its log loss on held-out rows rises while it errs less. So validations measure the loss that is left after
 calibration (Berta et al., 2025, "Rethinking early stopping: refine, then calibrate"), which is then part of the head: a
-temperature of classes (Guo et al., 2017), a slope and an offset of a yes-or-no task (Platt, 1999) and of a number. Of a
-number the level drifts as well: held-out demand for MovieLens' films came out lower every month, and validations told
-that drift, not what was learnt.
+temperature of classes (Guo et al., 2017), a slope and an offset of a yes-or-no task (Platt, 1999) and of a number. Of
+the demand for MovieLens' films the plain loss over its constant's rose from .74 to .86 in 50 steps, while what
+calibration leaves fell from .74 to .72.
 
 Tasks on pairs and users that say yes or no are left as they are: ranking calibrates them, and their batches' rates are
 not the world's. So are parents and children, whose probabilities are products.
@@ -77,8 +77,8 @@ class HeldOutScores:
             self._labels[task.name].append(labels.label[labels.present].double().numpy())
 
     def calibrations(self) -> dict[str, Calibration]:
-        """Return by task its best calibration; a task without a row has none."""
-        return {task.name: self._fit(task) for task in self.tasks if task.name in self._logits}
+        """Return by task its best calibration; a task without a row has none, nor one whose numbers are all one."""
+        return {task.name: self._fit(task) for task in self._known()}
 
     def losses(self) -> dict[str, float]:
         """Return by task the mean loss that its best calibration leaves: cross-entropy in nats, of a number squares."""
@@ -92,12 +92,16 @@ class HeldOutScores:
         texts 1 of 151 is out of scope, of its validation texts 1 of 31.
         """
         found = {}
-        for task in self.tasks:
-            if task.name in self._labels and task.kind in ("binary", "regression"):
+        for task in self._known():
+            if task.kind in ("binary", "regression"):
                 labels = np.concatenate(self._labels[task.name])
                 rate = labels.mean()
                 found[task.name] = float(labels.var() if task.kind == "regression" else entr(rate) + entr(1 - rate))
         return found
+
+    def _known(self) -> list[EncoderTask]:
+        found = [task for task in self.tasks if task.name in self._labels]
+        return [task for task in found if task.kind != "regression" or np.concatenate(self._labels[task.name]).std()]
 
     def _fit(self, task: EncoderTask) -> Calibration:
         values, labels = self._rows(task.name)
@@ -154,10 +158,10 @@ def fit_line(values: Float64, labels: Float64) -> Calibration:
 
     Args:
         values: float64 `[n]`, n above 0.
-        labels: float64 `[n]`.
+        labels: float64 `[n]`, not all equal.
     """
     centred, spread = values - values.mean(), labels.var()
-    slope = (centred @ labels + spread) / max(centred @ centred + spread, 1e-12) if spread else 1.0
+    slope = (centred @ labels + spread) / (centred @ centred + spread)
     factor = float(np.clip(slope, math.exp(-_LIMIT), math.exp(_LIMIT)))
     n = len(labels)
     return Calibration(factor=factor, offset=float(labels.mean() - factor * values.mean()) * n / (n + 1))

@@ -123,7 +123,8 @@ class ByValidation:
     def choose(self) -> None:
         """Go back to what was set aside if its validation was better."""
         aside = self._aside
-        if aside is not None and aside.validation is not None and aside.validation.mean <= self.validation.mean:
+        # Written so that a loss that is no number is never the better one.
+        if aside is not None and aside.validation is not None and not self.validation.mean < aside.validation.mean:
             self.best = aside
             aside.restore(self.model)
 

@@ -84,6 +84,8 @@ class Training:
             "finetune": self._fine_tune,
             "finetune_heads": partial(self._on_frozen, "finetune_heads", tuned),
         }
+        if not any(steps.values()):
+            ends.begin("finetune", self.pooler)
         for name, phase in phases.items():
             if steps[name]:
                 began = time.perf_counter()

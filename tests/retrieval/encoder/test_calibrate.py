@@ -13,6 +13,7 @@ from scipy.special import expit
 from structlog.testing import capture_logs
 
 from retrieval.encoder.backbone import load_backbone
+from retrieval.encoder.batch import Batch, RowLabels
 from retrieval.encoder.calibrate import (
     Calibration,
     HeldOutScores,
@@ -71,9 +72,8 @@ def test_a_line_brings_numbers_to_another_level() -> None:
     found = fit_line(values, labels)
     assert found.factor == pytest.approx(0.5, abs=0.01)
     assert found.offset == pytest.approx(-3, abs=0.1)
-    # Two rows: of slope 2 by themselves; (1 x 2 + .5 + .5 ...) with the row that agrees. A constant stays as it was.
-    assert 1 < fit_line(np.array([0.0, 1.0]), np.array([0.0, 2.0])).factor < 2
-    assert fit_line(np.array([5.0, 5.0]), np.array([5.0, 5.0])) == Calibration()
+    # Two rows whose slope is 2: centred squares of .5, products of 1, and a variance of 1: (1 + 1) / (.5 + 1).
+    assert fit_line(np.array([0.0, 1.0]), np.array([0.0, 2.0])).factor == pytest.approx(4 / 3)
     # Numbers that say the opposite are made as small as may be, not turned about.
     assert fit_line(values, -values).factor == pytest.approx(1 / 8)
 
@@ -134,6 +134,19 @@ def test_training_leaves_heads_calibrated(
     # Three times as sure as it was, topic need not change any more; the prior, whose centre has moved, wants a little.
     assert told["topic"]["factor"] > 2
     assert scores.calibrations()["topic"].factor == pytest.approx(1, abs=0.1)
+
+
+def test_numbers_that_are_all_one_calibrate_nothing(full_world: TrainingData, small_config: EncoderConfig) -> None:
+    """A line through them would explain all, whatever was learnt."""
+    model = MultiTaskEncoder(load_backbone(small_config.backbone), full_world.tasks, small_config)
+    tone = RowLabels(label=torch.full((3,), 7.0), present=torch.ones(3, dtype=torch.bool))
+    batch = Batch(
+        views={"text": np.arange(3)}, items=np.empty(0, np.int64), log_q=torch.empty(0), rows={"tone": tone}
+    )  # fmt: skip
+    scores = HeldOutScores(model.tasks)
+    with torch.no_grad():
+        scores.look(model, batch, Features(vectors={"text": torch.eye(3, model.backbone.dim)}))
+    assert (scores.calibrations(), scores.losses(), scores.constants()) == ({}, {}, {})
 
 
 def test_heads_give_calibrated_logits(full_world: TrainingData, small_config: EncoderConfig) -> None:
