@@ -1,6 +1,6 @@
 """Single-task against multi-task training of the encoder: every task's error on rows no run read, by method and seed.
 
-usage: python tests/benchmarks/multitask.py -w WORKSPACE [--as-of DATE] [--seeds 5] [--methods volume dual]
+usage: python tests/benchmarks/multitask.py -w WORKSPACE [--as-of DATE] [--seeds 5] [--methods volume dual] [--by loss]
 
 Every run has the workspace's budget of steps, batches and early stopping; what differs is the tasks in it and how they
 are balanced. A run trains on the encoder's cuts, stops by its validation cut, and is measured on the oldest ranker cut
@@ -9,7 +9,9 @@ repeated, so that the command can be stopped and started again; it prints the ta
 
 `gain` is the relative fall of the error from the single-task model of the same seed, positive when better. Intervals
 are 95% Student intervals over seeds. A task loses when its mean error is above the single-task one by over one standard
-deviation of that one's over seeds.
+deviation of that one's over seeds. `--by loss` compares what no threshold is in: the loss over its constant's, of which
+a class's accuracy and a pair's order are coarse shadows. Yes-or-no heads on pairs and users are calibrated by ranking
+alone, so their own loss also tells how sure they are.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 from pydantic import BaseModel
@@ -33,10 +36,12 @@ from infra.settings import Settings
 from retrieval.encoder.config import EncoderConfig
 from retrieval.encoder.data import EncoderTask
 from retrieval.encoder.state_store import Memory
-from retrieval.encoder.trial import Trial, run_trial
+from retrieval.encoder.trial import Quality, Trial, run_trial
 
 CONSOLE = Console(width=140)
 SINGLE = "single-task"
+
+Measure = Literal["error", "loss"]
 
 
 class Run(BaseModel):
@@ -64,7 +69,7 @@ def main() -> None:
         append_line(results, Run(method=method, task=name, seed=seed, trial=trial).model_dump_json())
         errors = {task: round(quality.error, 4) for task, quality in trial.test.items()}
         CONSOLE.print(f"{method} {name} seed {seed}: {errors} in {trial.seconds:.0f} s", highlight=False)
-    show(read(results), data.tasks)
+    show(read(results), data.tasks, arguments.by)
 
 
 def plans(tasks: Sequence[EncoderTask], methods: Sequence[str], seeds: int) -> Iterator[tuple[str, str, int]]:
@@ -80,22 +85,26 @@ def own_config(config: EncoderConfig, method: str, seed: int) -> EncoderConfig:
     return config.model_copy(update={"seed": seed, "balance": balance})
 
 
-def show(runs: Sequence[Run], tasks: Sequence[EncoderTask]) -> None:
+def show(runs: Sequence[Run], tasks: Sequence[EncoderTask], by: Measure) -> None:
     """Print each task's measure and gain by method, and the mean gain."""
     methods = list(dict.fromkeys(run.method for run in runs if run.method != SINGLE))
-    table = Table(title="Error on rows that no run read, and gain over single-task training", title_justify="left")
+    table = Table(
+        title=f"{by.capitalize()} on rows that no run read, and gain over single-task training", title_justify="left"
+    )
     for column in ("task", "metric", "single-task", *(f"{method}: gain, %" for method in methods)):
         table.add_column(column, justify="left" if column in ("task", "metric") else "right")
     gains: dict[str, dict[int, list[float]]] = {method: {} for method in methods}
     for task in tasks:
         alone = {
-            run.seed: run.trial.test[task.name].error for run in runs if (run.method, run.task) == (SINGLE, task.name)
+            run.seed: of(run.trial.test[task.name], by)
+            for run in runs
+            if (run.method, run.task) == (SINGLE, task.name) and task.name in run.trial.test
         }
         metric = next((run.trial.test[task.name].metric for run in runs if task.name in run.trial.test), "")
-        cells = [task.name, metric, _interval(list(alone.values()), 4)]
+        cells = [task.name, metric if by == "error" else "loss", _interval(list(alone.values()), 4)]
         for method in methods:
             found = {
-                run.seed: run.trial.test[task.name].error
+                run.seed: of(run.trial.test[task.name], by)
                 for run in runs
                 if run.method == method and run.seed in alone and task.name in run.trial.test
             }
@@ -109,6 +118,11 @@ def show(runs: Sequence[Run], tasks: Sequence[EncoderTask]) -> None:
     table.add_row("mean of tasks", "", "", *(_interval(values, 2) for values in means))
     CONSOLE.print(table)
     CONSOLE.print(f"{len(runs)} runs", highlight=False)
+
+
+def of(quality: Quality, by: Measure) -> float:
+    """Return what is compared; lower is better."""
+    return quality.error if by == "error" else quality.loss
 
 
 def _deviation(values: dict[int, float]) -> float:
@@ -134,6 +148,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--as-of", type=parse_as_of, default=None)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--methods", nargs="+", default=["volume", "static", "uncertainty", "dual", "aligned_mtl"])
+    parser.add_argument("--by", choices=get_args(Measure), default="error")
     parser.add_argument("--results", type=Path, default=None)
     return parser.parse_args()
 
