@@ -7,8 +7,9 @@ temperature of classes (Guo et al., 2017), a slope and an offset of a yes-or-no 
 the demand for MovieLens' films the plain loss over its constant's rose from .74 to .86 in 50 steps, while what
 calibration leaves fell from .74 to .72.
 
-Tasks on pairs and users that say yes or no are left as they are: ranking calibrates them, and their batches' rates are
-not the world's. So are parents and children, whose probabilities are products.
+Tasks on pairs, users and items that say yes or no are left as they are: ranking calibrates them, and their batches'
+rates are not the world's; `refined` tells what they then lose. So are parents and children, whose probabilities are
+products.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from retrieval.encoder.calibrate import Calibration, HeldOutScores, calibrate
 from retrieval.encoder.model import Features, MultiTaskEncoder
 from retrieval.encoder.optimise import autocast
 from retrieval.encoder.packed import FrozenTexts, TextPooler
-from retrieval.encoder.refined import HeldOutPairs
+from retrieval.encoder.refined import HeldOutAnswers
 from retrieval.encoder.step import TextSource, batch_features
 from retrieval.encoder.tokens import TokenTable
 
@@ -41,16 +41,16 @@ class HeldOut:
         Of a task whose head is calibrated, in the end or by ranking, it is the loss that calibration leaves.
         """
         totals: dict[str, list[float]] = defaultdict(list)
-        scores, pairs = HeldOutScores(model.tasks), HeldOutPairs(model.tasks)
+        scores, answers = HeldOutScores(model.tasks), HeldOutAnswers(model.tasks)
         for batch, features in self._features(model, source):
             limits.look(batch, features)
             scores.look(model, batch, features)
-            pairs.look(model, batch, features)
+            answers.look(model, batch, features)
             for name, loss in model.losses(batch, features).items():
                 totals[name].append(float(loss))
         means = {name: sum(values) / len(values) for name, values in totals.items()}
-        losses = means | scores.losses() | pairs.refined()
-        yardsticks, costs = {**self.yardsticks, **scores.constants(), **pairs.constants()}, limits.costs()
+        losses = means | scores.losses() | answers.refined()
+        yardsticks, costs = {**self.yardsticks, **scores.constants(), **answers.constants()}, limits.costs()
         return {name: loss / max(yardsticks[name], 1e-6) + costs.get(name, 0.0) for name, loss in losses.items()}
 
     def calibrate(self, model: MultiTaskEncoder, source: TextSource | None = None) -> Mapping[str, Calibration]:

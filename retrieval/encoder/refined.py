@@ -1,4 +1,4 @@
-"""What yes-or-no tasks on pairs lose on held-out rows once they are calibrated: what stopping goes by.
+"""What yes-or-no tasks on pairs, users and items lose on held-out rows once calibrated: what stopping goes by.
 
 Ranking calibrates them, so how sure their heads are matters little, and what order they bring much. By their plain loss
 a head that is surer than right looks worse than one that knows nothing: coupon response's .92 of its constant became
@@ -18,7 +18,7 @@ import numpy.typing as npt
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from retrieval.encoder.batch import Batch, PairLabels
+from retrieval.encoder.batch import Batch, PairLabels, RowLabels
 from retrieval.encoder.data import EncoderTask
 from retrieval.encoder.model import Features, MultiTaskEncoder
 
@@ -31,14 +31,14 @@ _LIMIT: Final = math.log(8)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pairs:
-    """Labelled pairs of one task.
+class Answers:
+    """Labelled pairs or rows of one task.
 
     Attributes:
         logits: float64 `[n]` of the head.
         shift: float64 `[n]` added to them, which no calibration changes.
         labels: float64 `[n]`, 0 or 1.
-        weights: float64 `[n]`: of how many pairs each stands.
+        weights: float64 `[n]`: of how many each stands.
     """
 
     logits: Float64
@@ -78,8 +78,8 @@ class Pairs:
         return float(np.average(np.logaddexp(0, shifted) - self.labels * shifted, weights=self.weights))
 
 
-class HeldOutPairs:
-    """Logits and labels of the yes-or-no tasks on pairs without parent or child, batch by batch.
+class HeldOutAnswers:
+    """Logits and labels of the yes-or-no tasks that ranking calibrates, batch by batch: no parent nor child.
 
     Args:
         tasks: all heads.
@@ -90,34 +90,35 @@ class HeldOutPairs:
         self.tasks = [
             task
             for task in tasks
-            if (task.kind, task.on) == ("binary", "pair") and task.parent is None and task.name not in parents
+            if task.kind == "binary" and task.on != "text" and task.parent is None and task.name not in parents
         ]
         self._found: dict[str, list[Float64]] = defaultdict(list)
 
     def look(self, model: MultiTaskEncoder, batch: Batch, features: Features) -> None:
         """Take the positives of a batch, whose features are given, and some of its negatives: the same every time."""
         for task in self.tasks:
-            labels = batch.pairs.get(task.name)
+            labels = batch.labels(task.name)
             if labels is not None and bool(labels.present.any()):
                 logits = model.logits(task, features, {}).double().cpu()
                 self._found[task.name].append(_some(logits[labels.present].numpy(), labels))
 
     def refined(self) -> dict[str, float]:
         """Return by task the loss that calibration leaves."""
-        return {name: self._pairs(name).refined() for name in self._found}
+        return {name: self._answers(name).refined() for name in self._found}
 
     def constants(self) -> dict[str, float]:
-        """Return by task what its best constant costs on these pairs."""
-        return {name: self._pairs(name).constant() for name in self._found}
+        """Return by task what its best constant costs on the same."""
+        return {name: self._answers(name).constant() for name in self._found}
 
-    def _pairs(self, name: str) -> Pairs:
+    def _answers(self, name: str) -> Answers:
         logits, shift, labels, weights = np.concatenate(self._found[name], axis=1)
-        return Pairs(logits=logits, shift=shift, labels=labels, weights=weights)
+        return Answers(logits=logits, shift=shift, labels=labels, weights=weights)
 
 
-def _some(logits: Float64, labels: PairLabels) -> Float64:
+def _some(logits: Float64, labels: PairLabels | RowLabels) -> Float64:
     """Return logits, shifts, labels and weights, float64 `[4, n]`, of all positives and evenly chosen negatives."""
-    label, shift = labels.label[labels.present].double().numpy(), labels.shift[labels.present].double().numpy()
+    label = labels.label[labels.present].double().numpy()
+    shift = labels.shift[labels.present].double().numpy() if isinstance(labels, PairLabels) else np.zeros(len(label))
     negatives = np.flatnonzero(label <= 0)
     stride = max(1, len(negatives) // _NEGATIVES)
     kept = negatives[::stride]
