@@ -19,7 +19,6 @@ from retrieval.encoder.export import ExportReport, export
 from retrieval.encoder.labels.checks import check_few_labels
 from retrieval.encoder.labels.make import FewLabels, use_few_labels
 from retrieval.encoder.pretrain.pretrain import pretrain
-from retrieval.encoder.record import offsets
 from retrieval.encoder.ship.shrink import shrink
 from retrieval.encoder.ship.write import write_runtime
 from retrieval.encoder.tracking import require_installed
@@ -119,8 +118,7 @@ def texts_by_kind(data: TrainingData) -> dict[Kind, list[str]]:
 
 def curves(result: TrainResult) -> TrainingRun:
     """Return each task's validation loss over its constant predictor's by step; phases follow each other."""
-    before = offsets(result.config.warmup.steps, result.config.steps)
-    steps = [entry.step + before[entry.phase] for entry in result.history]
+    steps = [entry.overall for entry in result.history]
     names = sorted({name for entry in result.history for name in entry.losses})
     rows = [
         Curve(
@@ -130,9 +128,10 @@ def curves(result: TrainResult) -> TrainingRun:
         )
         for name in names
     ]
-    best = result.best.step + before[result.best.phase]
     mean = Curve(name="mean", steps=tuple(steps), losses=tuple(entry.mean for entry in result.history))
-    return TrainingRun(curves=(mean, *rows), best_step=best, measure="validation loss / constant predictor's")
+    return TrainingRun(
+        curves=(mean, *rows), best_step=result.best.overall, measure="validation loss / constant predictor's"
+    )
 
 
 def read_training_run(encoder: Path) -> TrainingRun | None:

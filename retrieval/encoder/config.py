@@ -92,6 +92,8 @@ class WarmupConfig(BaseModel):
 
     Attributes:
         steps: 0 leaves the phase out.
+        head_steps: that heads may take alone after it, and again after fine-tuning, each until its own held-out loss
+            falls no longer; None takes three times as many as `steps`, 0 leaves both phases out.
         learning_rate: for projections and heads.
         batch: far larger than in fine-tuning, because no transformer runs.
         cuts: newest training cuts whose user texts are embedded for it; None means all.
@@ -101,10 +103,16 @@ class WarmupConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     steps: int = Field(300, ge=0)
+    head_steps: int | None = Field(None, ge=0)
     learning_rate: float = Field(1e-3, gt=0)
     batch: BatchConfig = BatchConfig(users=256, positives=4, rows=2, negatives=512, item_rows=256, texts=256)
     cuts: int | None = Field(None, ge=1)
     validate_every: int = Field(50, ge=1)
+
+    @property
+    def alone(self) -> int:
+        """The steps that heads may take alone."""
+        return 3 * self.steps if self.head_steps is None else self.head_steps
 
 
 class EncoderConfig(BaseModel):

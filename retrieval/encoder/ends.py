@@ -97,8 +97,9 @@ class ByValidation:
 
     def over(self, phase: str, step: int, source: TextSource) -> bool:
         """Validate every so many steps and after the last."""
-        config = self.config if phase == "finetune" else self.config.warmup
-        if step % config.validate_every and step != config.steps:
+        warmup = self.config.warmup
+        config = self.config if phase == "finetune" else warmup
+        if step % config.validate_every and step != (warmup.alone if heads_alone(phase) else config.steps):
             return False
         self._validate(phase, step, source)
         return self.stops.over or (phase == "finetune" and self.best.misses >= self.config.patience)

@@ -27,7 +27,7 @@ from retrieval.encoder.labels.class_names import start_class_names
 from retrieval.encoder.optimise import autocast, warmup_cosine
 from retrieval.encoder.packed import FrozenTexts, TextStates
 from retrieval.encoder.prepare import prepare
-from retrieval.encoder.record import Bar, Record, offsets
+from retrieval.encoder.record import Bar, Record
 from retrieval.encoder.state_store import Memory, PooledStates
 from retrieval.encoder.tokens import Int64
 from retrieval.encoder.tracking import Tracking
@@ -103,10 +103,10 @@ class Training:
         """
         warmup, finetune = self.config.warmup.steps, self.config.steps
         kinds = {task.kind for task in self.data.tasks}
-        alone = warmup if kinds - {"contrastive"} and "token_tags" not in kinds else 0
+        alone = self.config.warmup.alone if kinds - {"contrastive"} and "token_tags" not in kinds else 0
         return {
             "warmup": warmup,
-            "warmup_heads": alone,
+            "warmup_heads": alone if warmup else 0,
             "finetune": finetune,
             "finetune_heads": alone if finetune else 0,
         }
@@ -142,7 +142,6 @@ class Training:
         self.record = Record(
             self.tracking,
             {name: importance.get(name, 1.0) * n / (n + EVIDENCE) for name, n in evidence(tasks, held_out).items()},
-            offsets=offsets(config.warmup.steps, config.steps),
         )
 
     def _on_frozen(self, phase: str, kept: PooledStates) -> None:
@@ -161,9 +160,10 @@ class Training:
         step_on = self.adaptation.stepper(
             self.balance, warmup.learning_rate, layers=False, draw=lambda: batches(self.rng)
         )
-        schedule = warmup_cosine(step_on.descent.optimizer, warmup.steps, self.config.lr_warmup)
+        steps = self.planned[phase]
+        schedule = warmup_cosine(step_on.descent.optimizer, steps, self.config.lr_warmup)
         self.ends.begin(phase, frozen)
-        for step in self.bar.track("encoder: heads", range(1, warmup.steps + 1)):
+        for step in self.bar.track("encoder: heads", range(1, steps + 1)):
             step_on(batches(self.rng), frozen, self._learning)
             schedule.step()
             if self.ends.over(phase, step, frozen):

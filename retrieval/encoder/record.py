@@ -32,12 +32,19 @@ class Validation:
         losses: by task, the held-out loss over its constant predictor's: below 1 something was learnt. Where heads
             are calibrated it is the loss that calibration leaves.
         mean: of the losses, by importance and evidence; early stopping goes by it.
+        before: steps that the phases before it took.
     """
 
     phase: str
     step: int
     losses: dict[str, float]
     mean: float
+    before: int = 0
+
+    @property
+    def overall(self) -> int:
+        """The step, counted on through all phases."""
+        return self.before + self.step
 
 
 @dataclass
@@ -129,24 +136,16 @@ class TaskStops:
         self._seen.clear()
 
 
-def offsets(warmup: int, finetune: int) -> dict[str, int]:
-    """Return by phase the steps planned before it, when so many are planned in the warm-up and in fine-tuning."""
-    return {
-        "warmup": 0, "warmup_heads": warmup, "finetune": 2 * warmup, "finetune_heads": 2 * warmup + finetune
-    }  # fmt: skip
-
-
 class Record:
     """History of a run, told to the trackers and the log as it grows.
 
     Args:
         tracking: where its figures go.
         weights: each task's share in the mean; one that is left out counts 1.
-        offsets: by phase, the steps planned before it, so that the trackers' steps count through all.
     """
 
-    def __init__(self, tracking: Tracking, weights: Mapping[str, float], *, offsets: Mapping[str, int]) -> None:
-        self.tracking, self.weights, self.offsets = tracking, weights, offsets
+    def __init__(self, tracking: Tracking, weights: Mapping[str, float]) -> None:
+        self.tracking, self.weights = tracking, weights
         self.history: list[Validation] = []
 
     def add(
@@ -165,11 +164,13 @@ class Record:
         weights = {name: self.weights.get(name, 1.0) for name in losses}
         counted = losses | dict(known or {})
         mean = sum(weights[name] * counted[name] for name in losses) / max(sum(weights.values()), 1e-9)
-        validation = Validation(phase=phase, step=step, losses=losses, mean=mean)
+        last = self.history[-1] if self.history else None
+        before = 0 if last is None else last.before if last.phase == phase else last.overall
+        validation = Validation(phase=phase, step=step, losses=losses, mean=mean, before=before)
         self.history.append(validation)
         figures = {"validation/mean": mean} | {f"validation/{name}": loss for name, loss in losses.items()}
         figures |= {f"balance/{name}": weight for name, weight in balance.items()}
-        self.tracking.scalars(figures, self._overall(validation))
+        self.tracking.scalars(figures, validation.overall)
         rounded = {name: round(loss, 4) for name, loss in losses.items()}
         log.info("encoder_validated", phase=phase, step=step, mean=round(mean, 4), losses=rounded)
         return validation
@@ -177,12 +178,9 @@ class Record:
     def finish(self, best: Validation, steps: int, seconds: Mapping[str, float]) -> None:
         """Tell how the run ended: its best validation, the fine-tuning steps done, and the wall time of each phase."""
         times = {f"seconds/{phase}": value for phase, value in seconds.items()}
-        self.tracking.summary({"best/step": self._overall(best), "best/mean": best.mean, "steps": steps} | times)
+        self.tracking.summary({"best/step": best.overall, "best/mean": best.mean, "steps": steps} | times)
         rounded = {phase: round(value, 1) for phase, value in seconds.items()}
         log.info("encoder_trained", steps=steps, loss=round(best.mean, 4), seconds=rounded)
-
-    def _overall(self, validation: Validation) -> int:
-        return validation.step + self.offsets[validation.phase]
 
 
 class Bar(AbstractContextManager["Bar"]):

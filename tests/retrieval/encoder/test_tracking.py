@@ -20,7 +20,6 @@ from wandb.proto.wandb_internal_pb2 import Record
 from infra.settings import TrackerName
 from retrieval.encoder.config import EncoderConfig
 from retrieval.encoder.data import TrainingData
-from retrieval.encoder.record import offsets
 from retrieval.encoder.trackers import Parameter
 from retrieval.encoder.tracking import (
     TrackerNotInstalledError,
@@ -322,19 +321,21 @@ def test_training_tells_its_trackers_and_learns_the_same(
     (config,) = [values(entry.config.update) for entry in entries if entry.HasField("config")]
     assert config["balance.method"] == "volume"
     rows = [values(entry.history.item) for entry in entries if entry.HasField("history")]
-    # 20 warm-up steps with a validation every 10 and before the first; at most 20 of heads alone; then, counted on from
-    # the 40 planned, 20 of fine-tuning, and heads alone again. A phase's last validation and the next one's first share
-    # a step, and W&B keeps the later.
-    before = offsets(20, 20)
-    steps = [entry.step + before[entry.phase] for entry in result.history]
+    # 20 warm-up steps with a validation every 10 and before the first; then heads alone, fine-tuning, and heads alone
+    # again, each counted on from where the one before ended. A phase's last validation and the next one's first share a
+    # step, and W&B keeps the later.
+    steps = [entry.overall for entry in result.history]
     assert steps[:4] == [0, 10, 20, 20]
-    assert {50, 60} <= set(steps)
     assert steps == sorted(steps)
+    tuned = [entry for entry in result.history if entry.phase == "finetune"]
+    (alone_until,) = {entry.before for entry in tuned}
+    assert alone_until == max(entry.overall for entry in result.history if entry.phase == "warmup_heads")
+    assert [entry.step for entry in tuned] == [10, 20]
     losses = dict(zip(steps, (entry.losses["churn"] for entry in result.history), strict=True))
     assert {row["_step"]: row["validation/churn"] for row in rows} == losses
     assert rows[-1]["balance/churn"] == pytest.approx(result.weights["churn"])
     log = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
     curve = [(point.step, point.value) for point in log.Scalars("validation/mean")]
     assert curve == [(step, pytest.approx(entry.mean)) for step, entry in zip(steps, result.history, strict=True)]
-    assert log.Scalars("best/step")[0].value == result.best.step + before[result.best.phase]
+    assert log.Scalars("best/step")[0].value == result.best.overall
     assert log.Scalars("seconds/warmup")[0].value == pytest.approx(result.seconds["warmup"])
