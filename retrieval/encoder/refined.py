@@ -49,8 +49,11 @@ class Answers:
     def refined(self) -> float:
         """Return the mean cross-entropy in nats that the best factor and offset leave.
 
-        The factor's logarithm and the offset have standard normal priors, as `calibrate.fit` has them.
+        The factor's logarithm and the offset have standard normal priors, as `calibrate.fit` has them. Logits that are
+        no numbers leave none.
         """
+        if not np.isfinite(self.logits).all():
+            return math.nan
         found = minimize(self._cost, np.zeros(2), jac=True, bounds=[(-_LIMIT, _LIMIT), (None, None)], method="L-BFGS-B")
         return self._loss(math.exp(found.x[0]) * self.logits + found.x[1])
 

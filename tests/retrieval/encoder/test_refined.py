@@ -73,6 +73,12 @@ def test_a_weight_counts_as_so_many_pairs() -> None:
     assert few.constant() == pytest.approx(many.constant(), abs=1e-6)
 
 
+def test_logits_that_are_no_numbers_have_no_loss() -> None:
+    """As those of weights that a learning rate far too high has blown up."""
+    assert math.isnan(answers([math.nan, 1.0], [1, 0]).refined())
+    assert math.isnan(answers([math.inf, 1.0], [1, 0]).refined())
+
+
 def test_a_few_pairs_make_no_head_certain() -> None:
     """Two that are right would cost nothing without priors."""
     assert 0.05 < answers([1.0, -1.0], [1, 0]).refined() < answers([1.0, -1.0], [1, 0]).constant()
@@ -91,6 +97,7 @@ def test_only_heads_that_ranking_calibrates_alone_are_looked_at() -> None:
 
 
 def test_validations_do_not_ask_how_sure_a_head_is(full_world: TrainingData, small_config: EncoderConfig) -> None:
+    torch.manual_seed(0)
     prepared = prepare(full_world, small_config)
     batcher, rng = prepared.batcher(small_config.warmup.batch, "held_out"), np.random.default_rng(0)
     batches = [batcher(rng) for _ in range(2)]
@@ -116,5 +123,5 @@ def test_validations_do_not_ask_how_sure_a_head_is(full_world: TrainingData, sma
             before, plain = losses()[name], plain_loss(name)
             head.scale.mul_(2)
             head.bias.add_(2)
-            assert losses()[name] == pytest.approx(before, abs=1e-2)
+            assert losses()[name] == pytest.approx(before, abs=2e-2)
             assert plain_loss(name) > 1.5 * plain

@@ -30,7 +30,7 @@ def test_both_phases_learn_every_task(
     # Heads alone are looked at once more with each one's best weights; all phases but fine-tuning at their start too.
     assert list(counts) == list(PHASES)
     assert (counts["warmup"], counts["finetune"]) == (3, 2)
-    assert counts["warmup_heads"] <= 4
+    assert counts["warmup_heads"] <= 8
     assert best.mean < first.mean - 0.1
     # Users and items share their taste's word or lack it: each of these tasks beats its constant.
     assert max(best.losses[name] for name in ("retrieval", "purchase", "churn")) < 0.95

@@ -21,6 +21,7 @@ from retrieval.encoder.export import export
 from retrieval.encoder.heads import PairHead, RetrievalHead, RowHead, TagHead
 from retrieval.encoder.layout import WEIGHTS, EncoderFilesError
 from retrieval.encoder.model import MultiTaskEncoder
+from retrieval.encoder.refined import HeldOutAnswers
 from retrieval.encoder.step import batch_features
 from retrieval.encoder.train import TrainResult
 
@@ -126,18 +127,19 @@ def test_training_begins_where_the_start_ended(
     result = short(full_world, start=str(folder), steps=1)
     held_out, rng = scene.prepared.batcher(scene.config.warmup.batch, "held_out"), np.random.default_rng(0)
     batches = [held_out(rng) for _ in range(scene.config.validation_batches)]
-    scores, totals = HeldOutScores(full_world.tasks), defaultdict(list)
+    scores, answers, totals = HeldOutScores(full_world.tasks), HeldOutAnswers(full_world.tasks), defaultdict(list)
     with torch.no_grad():
         scene.prepared.model.load_state_dict(old.state_dict())
         for batch in batches:
             features = batch_features(old, batch, scene.prepared.pooler)
             scores.look(old, batch, features)
+            answers.look(old, batch, features)
             for name, cost in old.losses(batch, features).items():
                 totals[name].append(float(cost))
-    expected = {name: np.mean(losses) for name, losses in totals.items()} | scores.losses()
+    expected = {name: np.mean(losses) for name, losses in totals.items()} | scores.losses() | answers.refined()
+    constants = result.held_out.yardsticks | scores.constants() | answers.constants()
     for name, loss in result.history[0].losses.items():
-        constant = scores.constants().get(name, result.held_out.yardsticks[name])
-        assert loss == pytest.approx(expected[name] / constant, rel=2e-3)
+        assert loss == pytest.approx(expected[name] / constants[name], rel=2e-3)
 
 
 def test_folders_without_safetensors_are_refused(exported: tuple[MultiTaskEncoder, Path], tmp_path: Path) -> None:

@@ -97,7 +97,8 @@ def test_heads_of_a_smaller_encoder_are_calibrated(
         texts=replace(full_world.texts, answers={}),
         validation_texts=replace(full_world.validation_texts, answers={}),
     )
-    result = train(data, small_config.model_copy(update={"steps": 20}), out=tmp_path, progress=False)
+    warmup = small_config.warmup.model_copy(update={"head_steps": 20})
+    result = train(data, small_config.model_copy(update={"steps": 20, "warmup": warmup}), out=tmp_path, progress=False)
     backbone, config = (
         small_config.backbone,
         ShipConfig(keep_layers=2, trim_vocabulary=True, distil=DistilConfig(steps=20, batch=16)),
