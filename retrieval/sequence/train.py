@@ -19,12 +19,11 @@ from retrieval.sequence.config import SequenceConfig
 from retrieval.sequence.histories import Histories, Int64, Windows
 from retrieval.sequence.losses import FullSoftmax, among, read_before, sampled_softmax
 from retrieval.sequence.model import SequenceNet
+from retrieval.sequence.validate import held_out_ndcg
 
 log = structlog.get_logger(__name__)
 
-# Users whose rankings are made at once while validating.
-_ROWS: Final = 512
-_CUT: Final = 10
+# The share of the steps in which the learning rate rises.
 _WARMUP: Final = 0.1
 
 
@@ -72,29 +71,23 @@ def train(
         show: a progress bar on a terminal.
 
     Raises:
-        SequenceDataError: an item without a row of `texts`, nothing to tell items apart, or no user with two events.
+        SequenceDataError: an item without a row of `texts`, a kind beyond `kinds`, nothing to tell items apart, or no
+            user with two events.
     """
-    n_items = len(texts)
-    if len(histories.items) and int(histories.items.max()) >= n_items:
-        raise SequenceDataError(
-            f"sequence: expected items below {n_items} (text vectors), found {histories.items.max()}"
-        )
-    if not texts.shape[1] and not config.learnt:
-        raise SequenceDataError("sequence: expected text vectors or `learnt: true`, found neither")
+    _check(histories, texts, kinds, config)
     torch.manual_seed(config.seed)
     rng = np.random.default_rng(config.seed)
-    able = np.flatnonzero(histories.lengths > 2)
-    held = np.sort(rng.permutation(able)[: config.held_out])
+    held = np.sort(rng.permutation(np.flatnonzero(histories.lengths > 2))[: config.held_out])
     known = histories.without_last(held)
     windows = Windows.of(known, config.length)
     if not len(windows):
         raise SequenceDataError(f"sequence: expected a user with two events, found {len(histories)} users without")
-    seen = torch.zeros(n_items, dtype=torch.bool)
+    seen = torch.zeros(len(texts), dtype=torch.bool)
     seen[torch.from_numpy(known.items.astype(np.int64))] = True
     run = _Run(SequenceNet(texts, seen, kinds, config), windows, config)
-    trained, best, misses, began = Trained(net=run.net, best=0, steps=0), {}, 0, time.monotonic()
+    trained, kept, began = Trained(net=run.net, best=0, steps=0), _Kept(), time.monotonic()
     plan = [windows.batches(config.batch, rng) for _ in range(config.epochs)]
-    total, top = sum(map(len, plan)), -1.0
+    total = sum(map(len, plan))
     with Bar(shown=show) as bar:
         for number, batches in enumerate(plan, start=1):
             loss = 0.0
@@ -105,18 +98,47 @@ def train(
             epoch = Epoch(number=number, loss=loss / len(batches), ndcg=ndcg, seconds=time.monotonic() - began)
             trained.epochs.append(epoch)
             log.info("sequence_epoch", number=number, loss=round(epoch.loss, 4), ndcg=round(ndcg, 4))
-            misses += 1
-            if not len(held) or ndcg > top:
-                top, misses, trained.best = ndcg, 0, number
-                best = (
-                    {name: value.detach().clone() for name, value in run.net.state_dict().items()} if len(held) else {}
-                )
-            if number == until or misses >= config.patience:
+            kept.offer(epoch, run.net)
+            if number == until or kept.misses >= config.patience:
                 break
-    if best:
-        run.net.load_state_dict(best)
+    trained.best = kept.restore(run.net)
     run.net.eval()
     return trained
+
+
+def _check(histories: Histories, texts: Float32, kinds: int, config: SequenceConfig) -> None:
+    """Raise `SequenceDataError` where events name what there isn't, or nothing tells items apart."""
+    for name, column, least in (("items", histories.items, len(texts)), ("kinds", histories.kinds, kinds)):
+        if len(column) and int(column.max()) >= least:
+            raise SequenceDataError(f"sequence: expected {name} below {least}, found {column.max()}")
+    if not texts.shape[1] and not config.learnt:
+        raise SequenceDataError("sequence: expected text vectors or `learnt: true`, found neither")
+
+
+@dataclass
+class _Kept:
+    """The best epoch's weights, and how many epochs have passed without better ones; without figures the last's."""
+
+    ndcg: float = -1.0
+    number: int = 0
+    misses: int = 0
+    weights: dict[str, Tensor] = field(default_factory=dict)
+
+    def offer(self, epoch: Epoch, net: SequenceNet) -> None:
+        """Keep the weights if the epoch is the best so far."""
+        if math.isnan(epoch.ndcg):
+            self.number = epoch.number
+        elif epoch.ndcg > self.ndcg:
+            self.ndcg, self.number, self.misses = epoch.ndcg, epoch.number, 0
+            self.weights = {name: value.detach().clone() for name, value in net.state_dict().items()}
+        else:
+            self.misses += 1
+
+    def restore(self, net: SequenceNet) -> int:
+        """Give the network the kept weights, and return the epoch's number."""
+        if self.weights:
+            net.load_state_dict(self.weights)
+        return self.number
 
 
 class _Run:
@@ -184,42 +206,3 @@ class _Run:
         drawn = torch.unique(drawn)
         likely = -torch.expm1(draws * torch.log1p(-self._shares[drawn]))
         return drawn, likely.log().float()
-
-
-@torch.no_grad()
-def user_vectors(net: SequenceNet, histories: Histories, users: Int64, length: int) -> Tensor:
-    """Return float32 `[users, width]` of length 1: `users` (int64, with an event at least) after their last one."""
-    net.eval()
-    every, found = net.items(), []
-    for first in range(0, len(users), _ROWS):
-        some = users[first : first + _ROWS]
-        sizes = np.minimum(histories.lengths[some], length)
-        steps = np.arange(int(sizes.max()))
-        places = torch.from_numpy(
-            np.where(steps < sizes[:, None], histories.starts[some + 1, None] - sizes[:, None] + steps, 0)
-        )
-        items, kinds, gaps = (
-            torch.from_numpy(column)[places].long() for column in (histories.items, histories.kinds, histories.gaps)
-        )
-        states = net.reader(every[items], kinds, gaps)
-        found.append(states[torch.arange(len(some)), torch.from_numpy(sizes) - 1])
-    return torch.cat(found)
-
-
-@torch.no_grad()
-def held_out_ndcg(net: SequenceNet, full: Histories, known: Histories, users: Int64, config: SequenceConfig) -> float:
-    """Return the mean NDCG@10 of the users' last events among all items, those of the history out unless `again`."""
-    every = net.items()
-    vectors = user_vectors(net, known, users, config.length)
-    targets = torch.from_numpy(full.items[full.starts[users + 1] - 1].astype(np.int64))
-    gains = np.zeros(len(users))
-    for first in range(0, len(users), _ROWS):
-        rows = slice(first, first + _ROWS)
-        scores = vectors[rows] @ every.T
-        own = scores.gather(1, targets[rows, None])
-        if not config.again:
-            for row, user in enumerate(users[rows].tolist()):
-                scores[row, torch.from_numpy(known.user(user)[0]).long()] = -torch.inf
-        ranks = (scores > own).sum(1).numpy()
-        gains[rows] = np.where(ranks < _CUT, 1 / np.log2(ranks + 2), 0)
-    return float(gains.mean())

@@ -44,7 +44,8 @@ from retrieval.evaluate import Float64, bootstrap_interval
 from retrieval.sequence.histories import Histories, Int64
 from retrieval.sequence.model import SequenceNet
 from retrieval.sequence.texts import TextScale
-from retrieval.sequence.train import Trained, train, user_vectors
+from retrieval.sequence.train import Trained, train
+from retrieval.sequence.validate import user_vectors
 
 CONSOLE = Console(width=150)
 HEAD = "# The sequence model, measured\n\nWhat each row means: the head of [sequences.py](../sequences.py).\n"

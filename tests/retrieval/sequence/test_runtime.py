@@ -14,7 +14,8 @@ from retrieval.sequence.histories import Histories
 from retrieval.sequence.model import SequenceNet
 from retrieval.sequence.runtime import SequenceFilesError, SequenceModel
 from retrieval.sequence.texts import TextScale
-from retrieval.sequence.train import Trained, user_vectors
+from retrieval.sequence.train import Trained
+from retrieval.sequence.validate import user_vectors
 from tests.retrieval.sequence.conftest import CONFIG, World
 
 

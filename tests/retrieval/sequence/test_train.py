@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from retrieval.sequence.histories import Histories
-from retrieval.sequence.train import SequenceDataError, Trained, train, user_vectors
+from retrieval.sequence.train import SequenceDataError, Trained, train
+from retrieval.sequence.validate import user_vectors
 from tests.retrieval.sequence.conftest import CONFIG, RING, World
 
 
@@ -91,8 +92,14 @@ def test_where_items_do_not_come_again_the_history_does_not_compete() -> None:
 
 
 def test_what_cannot_be_trained_on_is_named(ring: World) -> None:
-    with pytest.raises(SequenceDataError, match=r"expected items below 4 \(text vectors\), found 11"):
+    with pytest.raises(SequenceDataError, match="expected items below 4, found 11"):
         train(ring.histories, ring.texts[:4], CONFIG)
+    other = np.ones_like(ring.histories.kinds)
+    histories = Histories(
+        starts=ring.histories.starts, items=ring.histories.items, kinds=other, gaps=ring.histories.gaps
+    )
+    with pytest.raises(SequenceDataError, match="expected kinds below 1, found 1"):
+        train(histories, ring.texts, CONFIG)
     with pytest.raises(SequenceDataError, match="expected text vectors or `learnt: true`, found neither"):
         train(ring.histories, ring.texts[:, :0], CONFIG.model_copy(update={"learnt": False}))
     lone = Histories.of(np.arange(3, dtype=np.int32), np.arange(3, dtype=np.int32), n_users=3)
