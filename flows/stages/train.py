@@ -19,10 +19,11 @@ from retrieval.encoder.export import ExportReport, export
 from retrieval.encoder.labels.checks import check_few_labels
 from retrieval.encoder.labels.make import FewLabels, use_few_labels
 from retrieval.encoder.pretrain.pretrain import pretrain
+from retrieval.encoder.record import offsets
 from retrieval.encoder.ship.shrink import shrink
 from retrieval.encoder.ship.write import write_runtime
 from retrieval.encoder.tracking import require_installed
-from retrieval.encoder.train import TrainResult, train
+from retrieval.encoder.train import TrainResult, refit, train
 
 TRAINING_RUN: Final = "training.json"
 FEW_LABELS: Final = "few_labels.json"
@@ -38,7 +39,7 @@ def train_encoder(
     trackers: Sequence[TrackerName] = ("tensorboard",),
     run: str = "encoder",
 ) -> None:
-    """Pretrain and use few labels where asked, train, cut down where asked, export, and write what the report shows.
+    """Pretrain, use few labels, refit and shrink where asked; train, export, and write what reports show.
 
     Args:
         data: texts and labels.
@@ -60,6 +61,11 @@ def train_encoder(
         ready = use_few_labels(data, placed, Path(scratch), replay=replay)
         seconds = {"pretrain": pretrained - began, "few_labels": time.perf_counter() - pretrained}
         result = train(ready.data, ready.config, out=out, replay=replay, trackers=trackers, run=run)
+        phases = result.seconds
+        if config.refit:
+            own = f"{run}-refit"
+            result = refit(result, ready.data, out=out / "refit", replay=replay, trackers=trackers, run=own)
+            phases = phases | {"refit": sum(result.seconds.values())}
         if config.relatedness is not None:
             write_relatedness(out, encoder_relatedness(ready.data, result, config.relatedness))
     asked = {name for name, option in (("pretrain", config.pretrain), ("few_labels", config.few_labels)) if option}
@@ -70,7 +76,7 @@ def train_encoder(
     report = _export(result, data, config, out)
     content = {
         "run": found.model_dump(mode="json"),
-        "seconds": result.seconds | {name: took for name, took in seconds.items() if name in asked},
+        "seconds": phases | {name: took for name, took in seconds.items() if name in asked},
         "steps": result.steps,
         "baselines": result.baselines,
         "weights": result.weights,
@@ -112,9 +118,9 @@ def texts_by_kind(data: TrainingData) -> dict[Kind, list[str]]:
 
 
 def curves(result: TrainResult) -> TrainingRun:
-    """Return each task's validation loss over its constant predictor's by step; fine-tuning follows the warm-up."""
-    offset = result.config.warmup.steps
-    steps = [entry.step + (offset if entry.phase == "finetune" else 0) for entry in result.history]
+    """Return each task's validation loss over its constant predictor's by step; phases follow each other."""
+    before = offsets(result.config.warmup.steps, result.config.steps)
+    steps = [entry.step + before[entry.phase] for entry in result.history]
     names = sorted({name for entry in result.history for name in entry.losses})
     rows = [
         Curve(
@@ -124,7 +130,7 @@ def curves(result: TrainResult) -> TrainingRun:
         )
         for name in names
     ]
-    best = result.best.step + (offset if result.best.phase == "finetune" else 0)
+    best = result.best.step + before[result.best.phase]
     mean = Curve(name="mean", steps=tuple(steps), losses=tuple(entry.mean for entry in result.history))
     return TrainingRun(curves=(mean, *rows), best_step=best, measure="validation loss / constant predictor's")
 

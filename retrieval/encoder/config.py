@@ -153,6 +153,8 @@ class EncoderConfig(BaseModel):
         pretrain: let the backbone read the items' texts first, without labels; None leaves that out.
         few_labels: by task on texts, what is done where its labels are few.
         relatedness: measure how the tasks help each other once training has ended; None leaves that out.
+        refit: train once more for the release, on the held-out rows as well, for as long as the run that they stopped
+            had taken to its best weights; it costs that run's time again.
         ship: runtime, number format and size of what is served; None serves all of it by ONNX Runtime in float32.
     """
 
@@ -200,6 +202,7 @@ class EncoderConfig(BaseModel):
     pretrain: PretrainConfig | None = None
     few_labels: dict[str, FewLabelsConfig] = Field(default_factory=dict)
     relatedness: RelatednessConfig | None = None
+    refit: bool = False
     ship: ShipConfig | None = None
 
     @model_validator(mode="after")
@@ -215,6 +218,10 @@ class EncoderConfig(BaseModel):
         for name, option in (("lora", self.lora), ("unfreeze", self.unfreeze)):
             if option is not None and self.train_layers == 0:
                 raise ValueError(f"{name}: expected transformer layers that learn, found train_layers: 0")
+        if self.refit and self.ship is not None and self.ship.keep_layers is not None:
+            raise ValueError(
+                "refit: expected no ship.keep_layers, whose heads are calibrated on held-out rows, found both"
+            )
         if self.pretrain is not None and self.start is not None:
             raise ValueError("pretrain: expected no start, whose backbone would take its place, found both")
         if (self.keep.kl or self.keep.ewc) and self.start is None:

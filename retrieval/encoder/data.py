@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Literal, Self
 
 import numpy as np
@@ -127,6 +127,16 @@ class Tags:
     span: Int32
     code: Int32
 
+    @classmethod
+    def joined(cls, parts: Sequence[tuple[int, Tags | None]]) -> Self:
+        """Return the tags of texts that stand after so many others each; None of a part without any."""
+        found = [(first, tags) for first, tags in parts if tags is not None]
+        return cls(
+            text=np.concatenate([tags.text + np.int32(first) for first, tags in found]),
+            span=np.concatenate([tags.span for _, tags in found]),
+            code=np.concatenate([tags.code for _, tags in found]),
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class TextData:
@@ -145,6 +155,32 @@ class TextData:
     answers: Mapping[str, Int32] = field(default_factory=dict)
     tags: Mapping[str, Tags] = field(default_factory=dict)
     groups: Mapping[str, Int32] = field(default_factory=dict)
+
+    def joined(self, other: TextData) -> TextData:
+        """Return these texts, then the other ones; where one part lacks a task's labels or a column it has none."""
+        n, m = len(self.texts), len(other.texts)
+
+        def codes(mine: Mapping[str, Int32], theirs: Mapping[str, Int32]) -> dict[str, Int32]:
+            none = np.full(max(n, m), -1, np.int32)
+            return {
+                name: np.concatenate([mine.get(name, none[:n]), theirs.get(name, none[:m])])
+                for name in {**mine, **theirs}
+            }
+
+        nan = np.full(max(n, m), np.nan, np.float32)
+        return TextData(
+            texts=[*self.texts, *other.texts],
+            labels={
+                name: np.concatenate([self.labels.get(name, nan[:n]), other.labels.get(name, nan[:m])])
+                for name in {**self.labels, **other.labels}
+            },
+            answers=codes(self.answers, other.answers),
+            tags={
+                name: Tags.joined([(0, self.tags.get(name)), (n, other.tags.get(name))])
+                for name in {**self.tags, **other.tags}
+            },
+            groups=codes(self.groups, other.groups),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,6 +220,11 @@ class TrainingData:
     def cuts(self) -> tuple[CutData, ...]:
         """Training cuts, then the one held out, then the one of studies."""
         return (*self.train, *(cut for cut in (self.validation, self.test) if cut is not None))
+
+    def with_held_out(self) -> Self:
+        """Return the same, whose training cuts and texts hold those held out as well."""
+        held_out = () if self.validation is None else (self.validation,)
+        return replace(self, train=(*self.train, *held_out), texts=self.texts.joined(self.validation_texts))
 
 
 def cut_data(

@@ -50,8 +50,8 @@ class HeldOut:
         yardsticks, costs = {**self.yardsticks, **scores.constants()}, limits.costs()
         return {name: loss / max(yardsticks[name], 1e-6) + costs.get(name, 0.0) for name, loss in losses.items()}
 
-    def calibrate(self, model: MultiTaskEncoder, source: TextSource | None = None) -> None:
-        """Let heads give from now on the logits that predict these batches best.
+    def calibrate(self, model: MultiTaskEncoder, source: TextSource | None = None) -> Mapping[str, Calibration]:
+        """Let heads give from now on the logits that predict these batches best, and return what that took, by task.
 
         Args:
             model: changed in place; its backbone's tokens are the table's.
@@ -65,6 +65,7 @@ class HeldOut:
                 "encoder_calibrated", task=name, factor=round(calibration.factor, 3),
                 offset=round(calibration.offset, 3),
             )  # fmt: skip
+        return found
 
     @torch.no_grad()
     def _calibrations(self, model: MultiTaskEncoder, source: TextSource) -> dict[str, Calibration]:

@@ -94,6 +94,11 @@ class MultiTaskEncoder(nn.Module):
         return [task for task in self.tasks if task.kind == "contrastive"]
 
     @property
+    def searching(self) -> frozenset[str]:
+        """The contrastive tasks, which teach the projections that all others read."""
+        return frozenset(task.name for task in self._searching)
+
+    @property
     def own(self) -> dict[str, nn.Module]:
         """What belongs to each task alone: its head, and a projection that no other task teaches."""
         found = {name: nn.ModuleList([head]) for name, head in self.heads.items()}

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import structlog
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -17,13 +17,17 @@ log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
+# In order: heads and projections on frozen vectors, heads alone on these; layers, projections and heads together, heads
+# alone on what the layers have become.
+PHASES: Final = ("warmup", "warmup_heads", "finetune", "finetune_heads")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Validation:
     """One validation.
 
     Attributes:
-        phase: `warmup` or `finetune`.
+        phase: one of `PHASES`.
         step: of that phase.
         losses: by task, the held-out loss over its constant predictor's: below 1 something was learnt. Where heads
             are calibrated it is the loss that calibration leaves.
@@ -69,15 +73,22 @@ class TaskStops:
 
     Args:
         patience: validations in a row without improvement.
+
+    Attributes:
+        stopped: tasks that learn no more in this phase.
+        ends: by phase and stopped task, the step of its best head.
     """
 
     def __init__(self, patience: int) -> None:
         self.patience = patience
         self.stopped: set[str] = set()
+        self.ends: dict[str, dict[str, int]] = {}
         self._best: dict[str, Best] = {}
+        self._seen: set[str] = set()
 
     def update(self, validation: Validation, own: Mapping[str, nn.Module]) -> None:
         """Note a validation; what belongs to a task whose patience has run out gets its best weights back."""
+        self._seen |= validation.losses.keys()
         for name, loss in validation.losses.items():
             if name in self.stopped:
                 continue
@@ -86,17 +97,43 @@ class TaskStops:
             if best.misses >= self.patience:
                 best.restore(own[name])
                 self.stopped.add(name)
+                assert best.validation is not None
+                self.ends.setdefault(validation.phase, {})[name] = best.validation.step
                 log.info("encoder_task_stopped", task=name, phase=validation.phase, step=validation.step)
+
+    def best_losses(self) -> dict[str, float]:
+        """Return the loss of each stopped task's best head, where that is known."""
+        found = {name: self._best[name].validation for name in self.stopped if name in self._best}
+        return {name: validation.mean for name, validation in found.items() if validation is not None}
+
+    def fix(self, names: Collection[str]) -> None:
+        """Let these tasks rest in this phase."""
+        self.stopped |= set(names)
+
+    def finish(self, phase: str, own: Mapping[str, nn.Module]) -> None:
+        """Give every task its best weights back: right where no task changes what another reads."""
+        for name, best in self._best.items():
+            best.restore(own[name])
+            assert best.validation is not None
+            self.ends.setdefault(phase, {})[name] = best.validation.step
 
     @property
     def over(self) -> bool:
         """Whether all tasks have stopped that validations speak of: nothing is left to learn in this phase."""
-        return bool(self._best) and self.stopped >= self._best.keys()
+        return bool(self._seen) and self.stopped >= self._seen
 
     def restart(self) -> None:
         """Let every task learn again, as a new phase does."""
         self.stopped.clear()
         self._best.clear()
+        self._seen.clear()
+
+
+def offsets(warmup: int, finetune: int) -> dict[str, int]:
+    """Return by phase the steps planned before it, when so many are planned in the warm-up and in fine-tuning."""
+    return {
+        "warmup": 0, "warmup_heads": warmup, "finetune": 2 * warmup, "finetune_heads": 2 * warmup + finetune
+    }  # fmt: skip
 
 
 class Record:
@@ -105,24 +142,29 @@ class Record:
     Args:
         tracking: where its figures go.
         weights: each task's share in the mean; one that is left out counts 1.
-        offset: steps that fine-tuning follows, so that the trackers' steps count through both phases.
+        offsets: by phase, the steps planned before it, so that the trackers' steps count through all.
     """
 
-    def __init__(self, tracking: Tracking, weights: Mapping[str, float], *, offset: int) -> None:
-        self.tracking, self.weights, self.offset = tracking, weights, offset
+    def __init__(self, tracking: Tracking, weights: Mapping[str, float], *, offsets: Mapping[str, int]) -> None:
+        self.tracking, self.weights, self.offsets = tracking, weights, offsets
         self.history: list[Validation] = []
 
-    def add(self, phase: str, step: int, losses: dict[str, float], balance: Mapping[str, float]) -> Validation:
+    def add(
+        self, phase: str, step: int, losses: dict[str, float], balance: Mapping[str, float],
+        known: Mapping[str, float] | None = None,
+    ) -> Validation:  # fmt: skip
         """Append a validation.
 
         Args:
-            phase: `warmup` or `finetune`.
+            phase: one of `PHASES`.
             step: of that phase.
             losses: by task, over its constant predictor's.
             balance: by task, the balancer's multiplier of its raw loss now.
+            known: by task, the loss to count in the mean in place of the measured one.
         """
         weights = {name: self.weights.get(name, 1.0) for name in losses}
-        mean = sum(weights[name] * loss for name, loss in losses.items()) / max(sum(weights.values()), 1e-9)
+        counted = losses | dict(known or {})
+        mean = sum(weights[name] * counted[name] for name in losses) / max(sum(weights.values()), 1e-9)
         validation = Validation(phase=phase, step=step, losses=losses, mean=mean)
         self.history.append(validation)
         figures = {"validation/mean": mean} | {f"validation/{name}": loss for name, loss in losses.items()}
@@ -140,7 +182,7 @@ class Record:
         log.info("encoder_trained", steps=steps, loss=round(best.mean, 4), seconds=rounded)
 
     def _overall(self, validation: Validation) -> int:
-        return validation.step + (self.offset if validation.phase == "finetune" else 0)
+        return validation.step + self.offsets[validation.phase]
 
 
 class Bar(AbstractContextManager["Bar"]):

@@ -70,6 +70,21 @@ def test_the_last_training_reads_the_pseudo_labels(old: Path) -> None:
     assert "pretrain" not in content["seconds"]
 
 
+def test_a_release_is_trained_once_more_on_all_rows(
+    topics: TrainingData, encoder_lines: dict[str, Any], tmp_path: Path
+) -> None:
+    """The report's curves and the time of each phase stay the first run's."""
+    lines = {**encoder_lines, "steps": 4, "validate_every": 2}
+    train_encoder(topics, EncoderConfig.model_validate(lines), tmp_path / "plain")
+    train_encoder(topics, EncoderConfig.model_validate({**lines, "refit": True}), tmp_path / "refit")
+    plain, again = (json.loads((tmp_path / name / TRAINING_RUN).read_bytes()) for name in ("plain", "refit"))
+    assert again["run"] == plain["run"]
+    assert again["seconds"].keys() == plain["seconds"].keys() | {"refit"}
+    texts = topics.validation_texts.texts
+    one, other = (TextEncoder.load(tmp_path / name, threads=1).encode(texts, "text") for name in ("plain", "refit"))
+    assert abs(one - other).max() > 1e-4
+
+
 def test_replay_and_kl_hold_the_old_task_in_the_step(
     old: Path, topics: TrainingData, new: TrainingData, encoder_lines: dict[str, Any], tmp_path: Path
 ) -> None:

@@ -13,6 +13,7 @@ from scipy.special import expit
 from structlog.testing import capture_logs
 
 from retrieval.encoder.backbone import load_backbone
+from retrieval.encoder.batch import Batch, RowLabels
 from retrieval.encoder.calibrate import (
     Calibration,
     HeldOutScores,
@@ -20,6 +21,7 @@ from retrieval.encoder.calibrate import (
     calibrated_tasks,
     cross_entropy,
     fit,
+    fit_line,
 )
 from retrieval.encoder.config import EncoderConfig
 from retrieval.encoder.data import EncoderTask, TrainingData
@@ -62,6 +64,20 @@ def test_the_scale_of_logits_makes_no_difference(scale: float, seed: int) -> Non
     assert one.factor == pytest.approx(1, rel=0.2)
 
 
+def test_a_line_brings_numbers_to_another_level() -> None:
+    """Labels are half the numbers and 3 less; what is left is the noise's variance, 1."""
+    rng = np.random.default_rng(0)
+    values = rng.normal(10, 4, 100_000)
+    labels = values / 2 - 3 + rng.normal(size=len(values))
+    found = fit_line(values, labels)
+    assert found.factor == pytest.approx(0.5, abs=0.01)
+    assert found.offset == pytest.approx(-3, abs=0.1)
+    # Two rows whose slope is 2: centred squares of .5, products of 1, and a variance of 1: (1 + 1) / (.5 + 1).
+    assert fit_line(np.array([0.0, 1.0]), np.array([0.0, 2.0])).factor == pytest.approx(4 / 3)
+    # Numbers that say the opposite are made as small as may be, not turned about.
+    assert fit_line(values, -values).factor == pytest.approx(1 / 8)
+
+
 def test_a_few_rows_make_no_head_certain() -> None:
     """Without priors the best factor of two rows that are right is infinite, and the offset of two that say 1 too."""
     assert 1 < fit(np.array([[0.0, 2.0], [2.0, 0.0]]), np.array([1, 0]), offset=False).factor < 2
@@ -79,7 +95,7 @@ def test_links_and_pairs_are_left_alone() -> None:
         EncoderTask(name="churn", kind="binary", on="user"),
         EncoderTask(name="age", kind="multiclass", on="user", classes=("a", "b")),
     ]
-    assert [task.name for task in calibrated_tasks(tasks)] == ["topic", "urgent", "age"]
+    assert [task.name for task in calibrated_tasks(tasks)] == ["topic", "urgent", "tone", "age"]
 
 
 def test_training_leaves_heads_calibrated(
@@ -94,7 +110,7 @@ def test_training_leaves_heads_calibrated(
     with capture_logs() as logs:
         result = train(data, small_config.model_copy(update={"steps": 20}), out=tmp_path, progress=False)
     told = {entry["task"]: entry for entry in logs if entry["event"] == "encoder_calibrated"}
-    assert set(told) == {"topic", "urgent"}
+    assert set(told) == {"topic", "urgent", "tone"}
     model, batcher, rng = (
         result.model,
         result.prepared.batcher(small_config.warmup.batch, "held_out"),
@@ -105,12 +121,32 @@ def test_training_leaves_heads_calibrated(
     with torch.no_grad():
         for batch in held_out:
             scores.look(model, batch, batch_features(model, batch, result.prepared.pooler))
-    # Urgent's labels alone tell what its constant costs.
-    rates = np.concatenate([batch.rows["urgent"].label[batch.rows["urgent"].present] for batch in held_out]).mean()
-    assert scores.constants() == {"urgent": pytest.approx(-rates * np.log(rates) - (1 - rates) * np.log(1 - rates))}
+    # Labels alone tell what a constant costs.
+    rates, tones = (
+        np.concatenate([batch.rows[name].label[batch.rows[name].present] for batch in held_out])
+        for name in ("urgent", "tone")
+    )
+    rate = rates.mean()
+    assert scores.constants() == {
+        "urgent": pytest.approx(-rate * np.log(rate) - (1 - rate) * np.log(1 - rate)),
+        "tone": pytest.approx(tones.var()),
+    }
     # Three times as sure as it was, topic need not change any more; the prior, whose centre has moved, wants a little.
     assert told["topic"]["factor"] > 2
     assert scores.calibrations()["topic"].factor == pytest.approx(1, abs=0.1)
+
+
+def test_numbers_that_are_all_one_calibrate_nothing(full_world: TrainingData, small_config: EncoderConfig) -> None:
+    """A line through them would explain all, whatever was learnt."""
+    model = MultiTaskEncoder(load_backbone(small_config.backbone), full_world.tasks, small_config)
+    tone = RowLabels(label=torch.full((3,), 7.0), present=torch.ones(3, dtype=torch.bool))
+    batch = Batch(
+        views={"text": np.arange(3)}, items=np.empty(0, np.int64), log_q=torch.empty(0), rows={"tone": tone}
+    )  # fmt: skip
+    scores = HeldOutScores(model.tasks)
+    with torch.no_grad():
+        scores.look(model, batch, Features(vectors={"text": torch.eye(3, model.backbone.dim)}))
+    assert (scores.calibrations(), scores.losses(), scores.constants()) == ({}, {}, {})
 
 
 def test_heads_give_calibrated_logits(full_world: TrainingData, small_config: EncoderConfig) -> None:

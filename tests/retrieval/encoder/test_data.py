@@ -24,6 +24,26 @@ def test_frames_become_rows_of_the_cuts_users() -> None:
     assert cut.user_labels["churn"][1] == 1.0
 
 
+def test_held_out_rows_come_after_the_others() -> None:
+    slots = EncoderTask(name="slots", kind="token_tags", on="text", classes=("O", "X"))
+    tone = EncoderTask(name="tone", kind="regression", on="text")
+    tags = Tags(text=np.array([0, 1], np.int32), span=np.array([[0, 2], [0, 3]], np.int32), code=np.ones(2, np.int32))
+    data = TrainingData(
+        tasks=(slots, tone),
+        texts=TextData(texts=["a", "b", "c"], labels={"tone": np.array([1, 2, 3], np.float32)}),
+        validation_texts=TextData(
+            texts=["dd", "eee"], tags={"slots": tags}, groups={"age": np.array([4, 5], np.int32)}
+        ),
+    )
+    joined = data.with_held_out()
+    assert list(joined.texts.texts) == ["a", "b", "c", "dd", "eee"]
+    np.testing.assert_array_equal(joined.texts.labels["tone"], [1, 2, 3, np.nan, np.nan])
+    assert joined.texts.tags["slots"].text.tolist() == [3, 4]
+    assert joined.texts.tags["slots"].span.tolist() == [[0, 2], [0, 3]]
+    assert joined.texts.groups["age"].tolist() == [-1, -1, -1, 4, 5]
+    assert joined.validation_texts is data.validation_texts
+
+
 def test_contradictions_are_named(world: TrainingData) -> None:
     with pytest.raises(TrainingDataError, match="popularity: expected 40 values"):
         dataclasses.replace(world, popularity=np.ones(3))

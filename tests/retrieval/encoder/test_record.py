@@ -7,7 +7,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
-from retrieval.encoder.record import Best, Record, TaskStops, Validation
+from retrieval.encoder.record import Best, Record, TaskStops, Validation, offsets
 from retrieval.encoder.tracking import open_trackers
 
 
@@ -54,22 +54,22 @@ def test_a_task_stops_alone_with_its_best_head() -> None:
     assert not stops.stopped
 
 
-def test_figures_go_to_the_trackers_by_steps_of_both_phases(tmp_path: Path) -> None:
+def test_figures_go_to_the_trackers_by_steps_of_all_phases(tmp_path: Path) -> None:
     with open_trackers(("tensorboard",), folder=tmp_path, run="demo") as tracking:
-        record = Record(tracking, {"a": 3.0}, offset=20)
+        record = Record(tracking, {"a": 3.0}, offsets=offsets(20, 20))
         record.add("warmup", 10, {"a": 0.5, "b": 0.9}, {"a": 2.0, "b": 1.0})
-        best = record.add("finetune", 5, {"a": 0.25}, {"a": 4.0, "b": 1.0})
+        best = record.add("finetune", 5, {"a": 0.75}, {"a": 4.0, "b": 1.0}, known={"a": 0.25})
         record.finish(best, 7, {"prepare": 1.5})
     log = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     points = {tag: [(point.step, point.value) for point in log.Scalars(tag)] for tag in log.Tags()["scalars"]}
     assert points == {
-        # (3 x 0.5 + 1 x 0.9) / 4 = 0.6; the second has one task. 20 + 5 = 25.
-        "validation/mean": [(10, pytest.approx(0.6)), (25, 0.25)],
-        "validation/a": [(10, 0.5), (25, 0.25)],
+        # (3 x 0.5 + 1 x 0.9) / 4 = 0.6; the second has one task, whose loss is known better. 2 x 20 + 5 = 45.
+        "validation/mean": [(10, pytest.approx(0.6)), (45, 0.25)],
+        "validation/a": [(10, 0.5), (45, 0.75)],
         "validation/b": [(10, pytest.approx(0.9))],
-        "balance/a": [(10, 2.0), (25, 4.0)],
-        "balance/b": [(10, 1.0), (25, 1.0)],
-        "best/step": [(0, 25.0)],
+        "balance/a": [(10, 2.0), (45, 4.0)],
+        "balance/b": [(10, 1.0), (45, 1.0)],
+        "best/step": [(0, 45.0)],
         "best/mean": [(0, 0.25)],
         "steps": [(0, 7.0)],
         "seconds/prepare": [(0, 1.5)],

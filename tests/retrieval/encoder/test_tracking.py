@@ -20,6 +20,7 @@ from wandb.proto.wandb_internal_pb2 import Record
 from infra.settings import TrackerName
 from retrieval.encoder.config import EncoderConfig
 from retrieval.encoder.data import TrainingData
+from retrieval.encoder.record import offsets
 from retrieval.encoder.trackers import Parameter
 from retrieval.encoder.tracking import (
     TrackerNotInstalledError,
@@ -321,13 +322,19 @@ def test_training_tells_its_trackers_and_learns_the_same(
     (config,) = [values(entry.config.update) for entry in entries if entry.HasField("config")]
     assert config["balance.method"] == "volume"
     rows = [values(entry.history.item) for entry in entries if entry.HasField("history")]
-    # 20 warm-up steps with a validation every 10 and before the first; then 20 of fine-tuning, counted on.
-    assert [row["_step"] for row in rows] == [0, 10, 20, 30, 40]
-    assert [row["validation/churn"] for row in rows] == [entry.losses["churn"] for entry in result.history]
+    # 20 warm-up steps with a validation every 10 and before the first; at most 20 of heads alone; then, counted on from
+    # the 40 planned, 20 of fine-tuning, and heads alone again. A phase's last validation and the next one's first share
+    # a step, and W&B keeps the later.
+    before = offsets(20, 20)
+    steps = [entry.step + before[entry.phase] for entry in result.history]
+    assert steps[:4] == [0, 10, 20, 20]
+    assert {50, 60} <= set(steps)
+    assert steps == sorted(steps)
+    losses = dict(zip(steps, (entry.losses["churn"] for entry in result.history), strict=True))
+    assert {row["_step"]: row["validation/churn"] for row in rows} == losses
     assert rows[-1]["balance/churn"] == pytest.approx(result.weights["churn"])
     log = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
     curve = [(point.step, point.value) for point in log.Scalars("validation/mean")]
-    assert curve == [(row["_step"], pytest.approx(row["validation/mean"])) for row in rows]
-    best = result.best.step + (20 if result.best.phase == "finetune" else 0)
-    assert log.Scalars("best/step")[0].value == best
+    assert curve == [(step, pytest.approx(entry.mean)) for step, entry in zip(steps, result.history, strict=True)]
+    assert log.Scalars("best/step")[0].value == result.best.step + before[result.best.phase]
     assert log.Scalars("seconds/warmup")[0].value == pytest.approx(result.seconds["warmup"])

@@ -218,7 +218,7 @@ def test_rows_of_texts_keep_their_tags_and_answers_in_a_domain(scene: Scene) -> 
 @pytest.mark.parametrize("method", ["reptile", "fomaml", "anil"])
 def test_training_learns_by_each(short: Runner, method: str) -> None:
     result = short(meta={"method": method, "steps": 2}, warmup={"steps": 6, "validate_every": 3}, steps=8)
-    assert result.best.phase == "finetune"
+    assert result.best.phase.startswith("finetune")
     assert result.best.mean < result.history[0].mean - 0.03
 
 
