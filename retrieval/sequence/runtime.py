@@ -117,6 +117,32 @@ class SequenceModel:
         moved: Float32 = (texts - self.weights["text_mean"]) / np.float32(self.meta.deviation)
         return _unit(moved @ self.weights["projection"])
 
+    def placed(self, members: Int32, texts: Float32) -> Self:
+        """Return the same model over another catalogue.
+
+        Args:
+            members: int32 `[n_items]` where its items stand there.
+            texts: float32 `[n, text_dim]` text vectors of the catalogue, all that is known of its other items.
+        """
+        items = self.vectors_of(texts)
+        items[members] = self.items
+        return type(self)(meta=self.meta.model_copy(update={"items": len(items)}), items=items, weights=self.weights)
+
+    def grown(self, texts: Float32) -> Self:
+        """Return the same model over a catalogue to which items were appended, known by their texts.
+
+        Args:
+            texts: float32 `[n, text_dim]` text vectors of all items, the model's own first.
+
+        Raises:
+            SequenceFilesError: the catalogue is smaller than the one trained on.
+        """
+        if len(texts) < self.meta.items:
+            raise SequenceFilesError(
+                f"sequence: expected a catalogue of at least {self.meta.items} items, found {len(texts)}"
+            )
+        return self.placed(np.arange(self.meta.items, dtype=np.int32), texts)
+
     @cached_property
     def _blocks(self) -> int:
         return len({name.split(".")[1] for name in self.weights if name.startswith("blocks.")})
