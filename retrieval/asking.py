@@ -54,8 +54,8 @@ class Asking:
 
     def history(self, user: UserFeatures) -> tuple[Int32, Float32]:
         """Return int32 `[h]` positions and float32 `[h]` weights of the user's history inside this release."""
-        items, history = self._inside(user)
-        return items, history[:, self.weight]
+        inside = (user.items >= 0) & (user.items < len(self.item_vectors))
+        return user.items[inside], user.history[inside, self.weight]
 
     def query(self, user: UserFeatures | None, text: str | None, item: int | None) -> tuple[Query, list[Degraded]]:
         """Return what to ask the sources, and why it is less than it could be.
@@ -99,10 +99,5 @@ class Asking:
             factor=factor,
             history=history,
             segment=None if self.segments is None else self.segments.of(position),
-            next_vector=None if self.sequence is None else self.sequence.user_vector(*self._inside(user)),
+            next_vector=None if self.sequence is None else self.sequence.user_vector(user),
         )
-
-    def _inside(self, user: UserFeatures) -> tuple[Int32, Float32]:
-        """Return int32 `[h]` positions and float32 `[h, len(HISTORY_STATS)]` of the history inside this release."""
-        inside = (user.items >= 0) & (user.items < len(self.item_vectors))
-        return user.items[inside], user.history[inside]

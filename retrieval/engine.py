@@ -191,6 +191,11 @@ class Retriever:
         return other
 
     @property
+    def following(self) -> SequenceSource | None:
+        """The sequence model over the items of now."""
+        return self._asking.sequence
+
+    @property
     def parts(self) -> tuple[Part, ...]:
         """What of a release this is made of."""
         return ("encoder", "items") if self.collaborative is None else ("encoder", "items", "users")

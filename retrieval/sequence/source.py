@@ -8,7 +8,7 @@ from typing import Final, Self
 import numpy as np
 import numpy.typing as npt
 
-from features.schema import Float32, Int32
+from features.schema import Float32, Int32, UserFeatures
 from retrieval.rows import ItemRows, LayeredRows
 from retrieval.scope import Scope
 from retrieval.sequence.events import recent_events
@@ -66,18 +66,28 @@ class SequenceSource:
             model=model, rows=rows, eligible=eligible, members=members, vectors=np.ascontiguousarray(rows[members])
         )
 
-    def user_vector(self, items: Int32, history: Float32) -> Float32 | None:
-        """Return float32 `[width]` of length 1: a user after the last event; None without a history.
-
-        Args:
-            items: int32 `[h]` positions, most recent purchase first.
-            history: float32 `[h, len(HISTORY_STATS)]`.
-        """
-        known = self.eligible[items]
-        read, gaps = recent_events(items[known], history[known], self.model.meta.config.length)
+    def user_vector(self, user: UserFeatures) -> Float32 | None:
+        """Return float32 `[width]` of length 1: a user after the last event; None without a history."""
+        known = (user.items >= 0) & (user.items < len(self.eligible))
+        known[known] = self.eligible[user.items[known]]
+        read, gaps = recent_events(user.items[known], user.history[known], self.model.meta.config.length)
         if not len(read):
             return None
         return self.model.user_vector(read, np.zeros(len(read), np.int32), gaps, self.rows[read])
+
+    def scores(self, user: UserFeatures, items: Int32) -> Float32:
+        """Return float32 `[n]` cosines of items (int32 `[n]`) with a user's vector.
+
+        NaN where there is none: for all without a history, and for items of it where the model isn't trained for what
+        comes `again`.
+        """
+        vector = self.user_vector(user)
+        if vector is None:
+            return np.full(len(items), np.nan, np.float32)
+        scores: Float32 = self.rows[items] @ vector
+        if not self.model.meta.config.again:
+            scores[np.isin(items, user.items)] = np.nan
+        return scores
 
     def ranking(self, vector: Float32, bought: Int32, scope: Scope, n: int) -> Ranking:
         """Return at most `n` items of the scope by their cosine with a user's vector.

@@ -40,6 +40,7 @@ def test_report_holds_every_section(built: Built) -> None:
     assert {row.rows for row in report.texts} == {"texts from 2017-12-04 00:00 on"}
     assert len(report.rankings) == len(report.retrieval) == 2
     assert [row.source for row in report.retrieval[0].sources] == [*SOURCES, "merged"]
+    assert "sequence model" in {row.scorer for row in report.rankings[0].scorers}
     assert report.ablation
     assert len(report.examples) == 3
     assert report.index[0].recall.value >= 0.5
@@ -289,6 +290,7 @@ def test_index_refresh_publish_and_rollback_under_load(built: Built, server: Ser
     for part in (layout.MERGE, f"{layout.SEQUENCE_DIR}/weights.safetensors"):
         own, kept = ((store.path(release) / part).read_bytes() for release in (built.release_id, refreshed))
         assert own == kept
+    assert load_release(store.path(refreshed)).ranker.models.schema.sequence
     polyrank(built.folder, "evaluate", refreshed)
     steps = [["publish", refreshed], ["rollback"]]
     for arguments, expected in zip(steps, (refreshed, built.release_id), strict=True):

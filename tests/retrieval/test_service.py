@@ -16,7 +16,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from features.schema import UserFeatures
-from infra.errors import InvalidInputError, NotFoundError, UnauthorisedError, UnavailableError
+from infra.errors import ConflictError, InvalidInputError, NotFoundError, UnauthorisedError, UnavailableError
 from infra.releases import ReleaseStore
 from infra.settings import Settings
 from infra.telemetry import Metrics
@@ -113,6 +113,11 @@ def test_exclude_and_sources(client: RetrievalClient) -> None:
     second = client.candidates(user_id="user-3", k=5, sources=["semantic"], exclude=[*gone, "no such item"])
     assert not set(gone) & {c.item_id for c in second.candidates}
     assert all(c.sources == ["semantic"] for c in second.candidates)
+
+
+def test_a_source_that_the_release_lacks_is_a_conflict(client: RetrievalClient) -> None:
+    with pytest.raises(ConflictError, match="release first: expected source sequence, found a release with semantic"):
+        client.candidates(user_id="user-3", sources=["sequence"])
 
 
 def test_similar(client: RetrievalClient) -> None:

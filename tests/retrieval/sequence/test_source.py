@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from features.schema import HISTORY_STATS, Float32, UserFeatures
+from features.schema import HISTORY_STATS, UserFeatures
 from retrieval import layout
 from retrieval.contract import Limits
 from retrieval.engine import ReleasePartError, Retriever
@@ -36,12 +36,13 @@ def positions(*items: int) -> np.ndarray:
     return np.array(items, np.int32)
 
 
-def bought(*ages: float) -> Float32:
-    history = np.zeros((len(ages), len(HISTORY_STATS)), np.float32)
+def who(*items: int) -> UserFeatures:
+    """Somebody who bought the first item today, the one after it a day ago, and so on."""
+    history = np.zeros((len(items), len(HISTORY_STATS)), np.float32)
     history[:, HISTORY_STATS.index("count")] = 1
     for name in ("last_age_days", "first_age_days"):
-        history[:, HISTORY_STATS.index(name)] = ages
-    return history
+        history[:, HISTORY_STATS.index(name)] = np.arange(len(items))
+    return dataclasses.replace(UserFeatures.unknown("who"), known=True, items=positions(*items), history=history)
 
 
 def scope(open_: np.ndarray, *excluded: int) -> Scope:
@@ -50,7 +51,7 @@ def scope(open_: np.ndarray, *excluded: int) -> Scope:
 
 def test_scores_by_hand() -> None:
     source = SequenceSource.of(echo_model(PLANE, turned=True), ALL, PLANE)
-    vector = source.user_vector(positions(0, 1), bought(1, 2))
+    vector = source.user_vector(who(0, 1))
     assert vector is not None
     found = source.ranking(vector, positions(0, 1), scope(ALL), 9)
     assert found.items.tolist() == [1, 2, 3, 0]
@@ -62,7 +63,7 @@ def test_scores_by_hand() -> None:
 
 def test_what_is_never_taken_again_comes_after_all_others() -> None:
     source = SequenceSource.of(echo_model(PLANE, turned=True, again=False), ALL, PLANE)
-    vector = source.user_vector(positions(0, 1), bought(1, 2))
+    vector = source.user_vector(who(0, 1))
     assert vector is not None
     found = source.ranking(vector, positions(0, 1), scope(ALL), 9)
     assert found.items.tolist() == [2, 3, 1, 0]
@@ -70,10 +71,10 @@ def test_what_is_never_taken_again_comes_after_all_others() -> None:
 
 def test_only_eligible_items_are_read_and_named() -> None:
     source = SequenceSource.of(echo_model(PLANE, turned=True), np.array([False, True, True, True]), PLANE)
-    one, other = (source.user_vector(positions(*items), bought(*range(len(items)))) for items in ((0, 2), (2,)))
+    one, other = (source.user_vector(who(*items)) for items in ((0, 2, 9), (2,)))
     assert one is not None
     np.testing.assert_array_equal(one, other)
-    assert source.user_vector(positions(0), bought(1)) is None
+    assert source.user_vector(who(0)) is None
     # After item 2, which is more along y, comes what is along x; item 0 itself may not be named.
     assert source.ranking(one, positions(), scope(source.eligible), 9).items.tolist() == [3, 2, 1]
 
@@ -81,14 +82,22 @@ def test_only_eligible_items_are_read_and_named() -> None:
 def test_an_item_that_came_later_is_known_by_its_text() -> None:
     texts = np.concatenate([PLANE, [[0, 5]]]).astype(np.float32)
     source = SequenceSource.of(echo_model(PLANE, turned=True), np.ones(5, bool), texts)
-    vector = source.user_vector(positions(0), bought(1))
+    vector = source.user_vector(who(0))
     assert vector is not None
     # Its vector of length 1 is that of item 1; equal scores go by position.
     assert source.ranking(vector, positions(0), scope(np.ones(5, bool)), 2).items.tolist() == [1, 4]
     # It is read, too: after it comes what is along x.
-    turned = source.user_vector(positions(4, 0), bought(0, 1))
+    turned = source.user_vector(who(4, 0))
     assert turned is not None
     assert source.ranking(turned, positions(), scope(np.ones(5, bool)), 1).items.tolist() == [0]
+
+
+def test_scores_of_a_rankers_items() -> None:
+    nan = np.nan
+    for again, expected in ((True, [-0.7071, 0.1414, 0.7071]), (False, [nan, 0.1414, 0.7071])):
+        source = SequenceSource.of(echo_model(PLANE, turned=True, again=again), ALL, PLANE)
+        np.testing.assert_allclose(source.scores(who(0), positions(0, 2, 1)), expected, atol=1e-4)
+        assert np.isnan(source.scores(who(), positions(0, 2))).all()
 
 
 def test_a_model_of_other_text_vectors_is_refused() -> None:
