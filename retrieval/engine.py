@@ -31,7 +31,7 @@ from retrieval.learnt_merge import LearntMerge, depths
 from retrieval.lists import SourceLists
 from retrieval.parts import Part
 from retrieval.query import Near
-from retrieval.quota import ALWAYS, PER, SOURCES
+from retrieval.quota import PER, held_sources
 from retrieval.rows import ItemRows, mapped
 from retrieval.scope import Scopes
 from retrieval.searchable import Searchable
@@ -109,7 +109,9 @@ class Retriever:
                 f"found {wrong or {'user vectors': len(self.user_vectors)}}"
             )
         self._scopes = Scopes(self.snapshot)
-        self.sources = self._held_sources()
+        self.sources = held_sources(users=self.collaborative is not None, sequence=self.sequence is not None)
+        if self.merge is not None:
+            self.merge.check(self.sources)
         following = self._following(self.snapshot, self.item_vectors)
         self._asking = Asking(
             users={user_id: position for position, user_id in enumerate(self.user_ids)},
@@ -299,17 +301,6 @@ class Retriever:
         if item is not None:
             return [name for name in ("semantic", "collaborative") if name in self.sources]
         return self.sources if user is not None else ("semantic",)
-
-    def _held_sources(self) -> tuple[SourceName, ...]:
-        """Return the sources there are, checked against those that the merge was learnt on."""
-        if self.collaborative is None:
-            return ("semantic",)
-        held = ALWAYS if self.sequence is None else SOURCES
-        if self.merge is not None and self.merge.sources != held:
-            raise ReleasePartError(
-                f"release: expected a merge learnt on {', '.join(held)}, found one on {', '.join(self.merge.sources)}"
-            )
-        return held
 
     def _following(self, snapshot: ItemSnapshot, item_vectors: ItemRows) -> SequenceSource | None:
         return None if self.sequence is None else SequenceSource.of(self.sequence, snapshot.eligible, item_vectors)

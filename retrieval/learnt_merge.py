@@ -136,6 +136,15 @@ class LearntMerge:
     booster: lgb.Booster
     sources: tuple[SourceName, ...]
 
+    def check(self, sources: Sequence[SourceName]) -> None:
+        """Check that it was learnt on the lists of a release's sources.
+
+        Raises:
+            MergeRowsError: it was learnt on others.
+        """
+        if self.sources != tuple(sources):
+            raise MergeRowsError(f"merge: expected ranks by {', '.join(sources)}, found {', '.join(self.sources)}")
+
     def merge(self, rankings: Mapping[SourceName, Ranking], history: int, k: int) -> Candidates:
         """Merge rankings into at most `k` distinct candidates; scores are probabilities, equal ones by position.
 

@@ -37,6 +37,13 @@ _NAMES: Final[tuple[tuple[SourceName, ...], ...]] = tuple(
 )
 
 
+def held_sources(*, users: bool, sequence: bool) -> tuple[SourceName, ...]:
+    """Return the sources of a release that has users or not, and a sequence model or not."""
+    if not users:
+        return ("semantic",)
+    return SOURCES if sequence else ALWAYS
+
+
 def source_names(bits: int) -> Sequence[SourceName]:
     """Return the names behind provenance bits, in the order of `SOURCES`."""
     return _NAMES[bits]

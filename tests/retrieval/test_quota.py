@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from retrieval.quota import ALWAYS, SOURCES, Source, SourceQuota, source_names
+from retrieval.quota import ALWAYS, SOURCES, Source, SourceQuota, held_sources, source_names
 
 
 def test_bits_and_names() -> None:
     assert [Source.named(name) for name in SOURCES] == [1, 2, 4, 8, 16]
     assert source_names(0b1010) == ("collaborative", "trending")
     assert source_names(0b10001) == ("semantic", "sequence")
+
+
+def test_what_a_release_holds() -> None:
+    held = [
+        held_sources(users=users, sequence=sequence)
+        for users, sequence in ((False, False), (True, False), (True, True))
+    ]
+    assert held == [("semantic",), ALWAYS, SOURCES]
 
 
 def test_quotas_scale_with_k_and_fill_it() -> None:

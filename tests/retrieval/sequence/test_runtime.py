@@ -83,6 +83,23 @@ def test_it_survives_its_files(model: SequenceModel, tmp_path: Path) -> None:
         SequenceModel.load(tmp_path / "sequence")
 
 
+def test_items_that_were_appended_are_known_by_their_texts(ring: World, model: SequenceModel) -> None:
+    more = np.concatenate([ring.texts, ring.texts[:2]])
+    grown = model.grown(more)
+    assert (grown.meta.items, len(grown.items)) == (17, 17)
+    np.testing.assert_array_equal(grown.items[:15], model.items)
+    np.testing.assert_array_equal(grown.items[15:], model.vectors_of(ring.texts[:2]))
+    with pytest.raises(SequenceFilesError, match="a catalogue of at least 15 items, found 14"):
+        model.grown(more[:14])
+
+
+def test_items_of_another_catalogue_keep_their_vectors_where_they_stand(ring: World, model: SequenceModel) -> None:
+    members = np.arange(15, dtype=np.int32) * 2
+    placed = model.placed(members, np.repeat(ring.texts, 2, axis=0))
+    np.testing.assert_array_equal(placed.items[members], model.items)
+    np.testing.assert_array_equal(placed.items[members + 1], model.vectors_of(ring.texts))
+
+
 def test_what_it_does_not_know_is_named(model: SequenceModel) -> None:
     items, kinds, gaps = some(3)
     with pytest.raises(SequenceFilesError, match=r"expected kinds in \[0, 2\)"):

@@ -15,7 +15,7 @@ from features.schema import HISTORY_STATS, UserFeatures
 from retrieval import layout
 from retrieval.contract import Limits
 from retrieval.engine import ReleasePartError, Retriever
-from retrieval.learnt_merge import LearntMerge, MergeConfig, Ranked
+from retrieval.learnt_merge import LearntMerge, MergeConfig, MergeRowsError, Ranked
 from retrieval.live.changes import apply_changes
 from retrieval.parts import MissingPartError, check_sources
 from retrieval.quota import ALWAYS, SOURCES, Source
@@ -211,7 +211,7 @@ def test_a_merge_learns_its_ranks(with_sequence: Retriever, features: Features, 
     found = learnt.candidates(features(3), 30).candidates
     assert set(found.items[:5].tolist()) == set(best.tolist())
     with pytest.raises(
-        ReleasePartError, match="expected a merge learnt on semantic, collaborative, repeat, trending, "
+        MergeRowsError, match="expected ranks by semantic, collaborative, repeat, trending, found seman"
     ):
         dataclasses.replace(learnt, sequence=None)
 
