@@ -18,7 +18,8 @@ class SequenceConfig(BaseModel):
         reader: `attention` reads the order of events; `mean` averages them, whatever their order.
         learnt: whether an item seen in training gets a vector of its own beside the projection of its text's; without
             it only texts tell items apart.
-        again: whether a user may come back to an item. Where not, items of the history don't compete in the loss.
+        again: whether a user may come back to an item. Where not, items of the history don't compete in the loss, and
+            come last in the source's list.
         dropout: share of values dropped, of the inputs and in the blocks.
         temperature: logits are cosines over it; learnt from here on.
         sampled_above: catalogues of more items take a sampled softmax instead of the whole one.
