@@ -203,9 +203,9 @@ class Build:
         run = f"{self.workspace.config.name}/{self.steps.path('encoder', self.encoder_key).name}"
         train_encoder(self.training_data(), config, out, replay=replay, trackers=self.settings.trackers, run=run)
 
-    def scene(self, cut: datetime, encoder: Path, collaborative: Path | None = None) -> Path:
+    def scene(self, cut: datetime, encoder: Path, kept: Path | None = None) -> Path:
         """Return everything retrieval knows as of a cut; see `SceneSteps.scene`."""
-        return self._scenes.scene(cut, encoder, collaborative, served=True)
+        return self._scenes.scene(cut, encoder, kept, served=True)
 
     @cached_property
     def _scenes(self) -> SceneSteps:

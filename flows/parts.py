@@ -25,6 +25,7 @@ _ABOUT: Final[Mapping[str, str]] = {
     "texts": _ITEMS,
     "index": _ITEMS,
     "collaborative": _EVENTS,
+    "sequence": _EVENTS,
     "candidates": _ITEMS,
     "ranking": _RANKING,
     "audit": _RANKING,

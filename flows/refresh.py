@@ -63,9 +63,9 @@ def encoder_task(build: Build) -> Path:
 
 
 @task(name="build scene", cache_policy=NO_CACHE, task_run_name="build scene {cut:%Y-%m-%d}")
-def scene_task(build: Build, cut: datetime, encoder: Path, collaborative: Path | None = None) -> Path:
-    """Embed, index and fit collaborative filtering as of a cut."""
-    return build.scene(cut, encoder, collaborative)
+def scene_task(build: Build, cut: datetime, encoder: Path, kept: Path | None = None) -> Path:
+    """Embed, index and fit the models of behaviour as of a cut, or take over those of a release."""
+    return build.scene(cut, encoder, kept)
 
 
 @task(name="learn merge", cache_policy=NO_CACHE)
@@ -153,15 +153,15 @@ def refresh_index(folder: str, as_of: datetime | None = None) -> str:
         raise NothingToRefreshError("expected a published release whose models to keep, found none; refresh the model")
     parent = store.path(current)
     _require_parts(build, parent)
-    collaborative = models = merge = None
+    kept = models = merge = None
     if build.features is not None:
         features_task(build.features, (build.as_of,))
-        collaborative = parent / COLLABORATIVE_DIR
+        kept = parent
     if build.workspace.config.parts.ranking:
         models = parent
         merge = parent if (parent / MERGE).exists() else None
     encoder = parent / ENCODER_DIR
-    scene = scene_task(build, build.as_of, encoder, collaborative)
+    scene = scene_task(build, build.as_of, encoder, kept)
     parts = ReleaseParts(encoder=encoder, scene=scene, models=models, merge=merge, replies=build.replies)
     return release_task(build, parts, current)
 

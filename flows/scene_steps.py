@@ -14,6 +14,7 @@ from flows.stages.vectors import embed_items, embed_users
 from flows.steps import KeyPart, StepStore, contents, identity, source_hash
 from flows.workspace import Workspace
 from retrieval.encoder.runtime import TextEncoder
+from retrieval.sequence.config import SequenceConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,23 +63,45 @@ class SceneSteps:
             ),
         )
 
-    def scene(self, cut: datetime, encoder: Path, collaborative: Path | None = None, *, served: bool = False) -> Path:
+    def sequence(self, cut: datetime, encoder: Path) -> Path | None:
+        """Return the sequence model as of a cut; None where the workspace has no such section."""
+        config = self.workspace.config.sequence
+        if config is None:
+            return None
+        assert self.features is not None
+        vectors = self.item_vectors(encoder)
+        sections = self.workspace.config_hash("sequence", "features", "eligible")
+        code = source_hash("features", "retrieval.sequence", "flows.stages")
+        return self.steps.run(
+            "sequence",
+            [cut, vectors, self.features.seen, sections, code],
+            lambda out: self._train_sequence(cut, vectors, config, out),
+        )
+
+    def _train_sequence(self, cut: datetime, vectors: Path, config: SequenceConfig, out: Path) -> None:
+        # torch takes seconds to import, and only training needs it.
+        from flows.stages.sequence import fit_sequence  # noqa: PLC0415
+
+        fit_sequence(self.data, cut, vectors, config, out)
+
+    def scene(self, cut: datetime, encoder: Path, kept: Path | None = None, *, served: bool = False) -> Path:
         """Return everything retrieval knows as of a cut.
 
         Args:
             cut: the time.
             encoder: folder of the exported encoder.
-            collaborative: folder of models fitted before, instead of fitting them.
+            kept: folder of a release whose models of behaviour are taken over instead of fitting them.
             served: a release will be made of it; those that only train need no index beyond this machine.
         """
         config = self._config(served=served)
         sections, code = ["eligible", "texts", "index", "candidates"], ["retrieval", "flows.stages"]
-        vectors, users = self.item_vectors(encoder), None
+        vectors, users, sequence = self.item_vectors(encoder), None, None
         key: list[KeyPart] = [cut, vectors, config.index.model_dump_json()]
         if self.features is not None:
             sections, code = [*sections, "features", "collaborative"], [*code, "features"]
             users = self.user_vectors(cut, encoder)
-            key += [self.features.frames(cut), users, *([] if collaborative is None else [identity(collaborative)])]
+            sequence = self.sequence(cut, encoder) if kept is None else None
+            key += [self.features.frames(cut), users, sequence if kept is None else identity(kept)]
         return self.steps.run(
             "scene",
             [*key, self.workspace.config_hash(*sections), source_hash(*code)],
@@ -86,15 +109,18 @@ class SceneSteps:
                 out,
                 self.data,
                 cut,
-                SceneParts(item_vectors=vectors, events=self._behaviour(cut, users, collaborative)),
+                SceneParts(item_vectors=vectors, events=self._behaviour(cut, users, sequence, kept)),
                 config,
             ),
         )
 
-    def _behaviour(self, cut: datetime, users: Path | None, collaborative: Path | None) -> Behaviour | None:
+    def _behaviour(
+        self, cut: datetime, users: Path | None, sequence: Path | None, kept: Path | None
+    ) -> Behaviour | None:
         if self.features is None or users is None:
             return None
-        return Behaviour(item_stats=self.features.item_stats(cut), user_vectors=users, collaborative=collaborative)
+        stats = self.features.item_stats(cut)
+        return Behaviour(item_stats=stats, user_vectors=users, sequence=sequence, kept=kept)
 
     def _config(self, *, served: bool) -> SceneConfig:
         config = self.workspace.config

@@ -36,6 +36,7 @@ from retrieval.config import RetrievalConfig
 from retrieval.encoder.config import EncoderConfig
 from retrieval.encoder.task_names import check_task_names
 from retrieval.index import IndexConfig, MilvusConfig
+from retrieval.sequence.config import SequenceConfig
 
 
 def _index_kind(section: Any) -> str:
@@ -58,6 +59,7 @@ class WorkspaceConfig(BaseModel):
         encoder: backbone and joint training.
         index: the vector index.
         collaborative: ALS and item-kNN.
+        sequence: what comes next in a user's history, one more source of candidates; None trains no such model.
         candidates: sources and quotas of retrieval.
         ranking: trees, blend, calibration, objectives and rules.
         reply: how texts are replied to; None serves no replies.
@@ -82,6 +84,7 @@ class WorkspaceConfig(BaseModel):
         Annotated[IndexConfig, Tag("faiss")] | Annotated[MilvusConfig, Tag("milvus")], Discriminator(_index_kind)
     ] = IndexConfig()
     collaborative: CollaborativeConfig = CollaborativeConfig()
+    sequence: SequenceConfig | None = None
     candidates: RetrievalConfig = RetrievalConfig()
     ranking: RankingConfig = RankingConfig()
     reply: ReplyConfig | None = None

@@ -36,7 +36,7 @@ from retrieval.encoder.layout import TaskOn
 from retrieval.engine import Retriever
 from retrieval.layout import SNAPSHOT
 from retrieval.live.changes import Changed
-from retrieval.parts import MissingPartError, Part, missing_part
+from retrieval.parts import MissingPartError, Part, check_sources, missing_part
 from retrieval.warmup import check as check_retrieval
 
 if TYPE_CHECKING:
@@ -179,13 +179,14 @@ class Answerer:
         """Answer `/v1/recommend`: candidates, then rank, from one read of the user's features.
 
         Raises:
-            MissingPartError: the release ranks nothing.
+            MissingPartError: the release ranks nothing, or lacks a source asked for.
             FilterError: the filter is none, or doesn't fit the items.
             ObjectiveError: no such objective.
             RequestTooWideError: more candidates, or a longer list of items, than `max_batch`.
         """
         self._check(max(request.candidates, request.widest))
         ranker = ranker_of(loaded)
+        check_sources(loaded.release_id, request.sources or (), ranker.retriever.sources)
         user, degraded = self._read(request.user_id)
         with self._timed("candidates"):
             found = self._find(request, user, ranker.retriever, degraded)

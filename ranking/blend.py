@@ -27,7 +27,7 @@ from scipy.special import expit
 from features.schema import Float32
 from infra.errors import InvalidInputError
 from infra.files import write_atomic
-from ranking.signals import ALS, KNN, Signals
+from ranking.signals import ALS, KNN, SEQUENCE, Signals
 
 Float64 = npt.NDArray[np.float64]
 
@@ -93,7 +93,7 @@ def blend_inputs(
     """
     logs = [name for name in signals.names if name in (ALS, KNN)]
     names = (
-        *(f"{COLLABORATIVE if name in (ALS, KNN) else ENCODER}/{name}" for name in signals.names),
+        *(f"{COLLABORATIVE if name in (ALS, KNN, SEQUENCE) else ENCODER}/{name}" for name in signals.names),
         *(f"{COLLABORATIVE}/{name}{_LOG}" for name in logs),
         *(f"{GBDT}/{name}" for name in raw_scores),
     )

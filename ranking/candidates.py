@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 from features.schema import Int32, UserFeatures
 from retrieval.client import RetrievalClient
 from retrieval.contract import Degraded, SourceName
-from retrieval.sources import source_names
+from retrieval.quota import source_names
 
 if TYPE_CHECKING:
     from ranking.contract import RecommendRequest

@@ -28,6 +28,7 @@ _SOURCE_REASON: Final = {
     "collaborative": _FAMILY_REASON[COLLABORATIVE],
     "semantic": _FAMILY_REASON[ENCODER],
     "trending": "popular now",
+    "sequence": "often comes next",
 }
 
 

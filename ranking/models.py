@@ -43,6 +43,7 @@ class RankingSchema(BaseModel):
         feature_hash: of the names; must equal this code's.
         feature_schema_hash: of the feature lists that users' rows carry; likewise.
         pair_heads, user_heads: encoder tasks among the signals.
+        sequence: whether the sequence model is among them.
         pair_models, user_models: tasks with trees.
         main_task: the task whose trees order lists best: explanations are about it.
         objectives: what a request may ask for.
@@ -57,6 +58,7 @@ class RankingSchema(BaseModel):
     feature_schema_hash: str
     pair_heads: tuple[str, ...]
     user_heads: tuple[str, ...]
+    sequence: bool = False
     pair_models: tuple[str, ...]
     user_models: tuple[str, ...]
     main_task: str
@@ -81,6 +83,7 @@ class RankingSchema(BaseModel):
             feature_schema_hash=feature_schema_hash(),
             pair_heads=signals.pair_tasks,
             user_heads=signals.user_tasks,
+            sequence=signals.sequence,
             pair_models=pair_models,
             user_models=user_models,
             main_task=main_task,
@@ -91,7 +94,7 @@ class RankingSchema(BaseModel):
     @property
     def signals(self) -> SignalSchema:
         """The signals' columns."""
-        return SignalSchema(self.pair_heads, self.user_heads)
+        return SignalSchema(self.pair_heads, self.user_heads, self.sequence)
 
     def check(self) -> None:
         """Check that this code computes the features that the models were fitted on.

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from ranking.signals import Signals
     from retrieval.collaborative import Collaborative
     from retrieval.engine import Retriever
+    from retrieval.sequence.source import SequenceSource
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -71,6 +72,11 @@ class ReleaseSource:
         """The factorisation and the neighbours."""
         assert self.retriever.collaborative is not None, "whatever ranks for users knows what they did"
         return self.retriever.collaborative
+
+    @property
+    def sequence(self) -> SequenceSource | None:
+        """The sequence model over the items of now."""
+        return self.retriever.following
 
     @property
     def item_vectors(self) -> ItemRows:

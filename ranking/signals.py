@@ -1,4 +1,4 @@
-"""Signals: what the encoder and collaborative filtering say about each candidate, one float32 column each.
+"""Signals: what encoder, collaborative filtering and sequence model say about each candidate, one float32 column each.
 
 One function computes them for a training cut and for a request; only the source differs (the models fitted before the
 cut, or the release being served). NaN means that the signal does not exist for that pair: a user the matrix
@@ -21,10 +21,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from retrieval.collaborative import Collaborative
+    from retrieval.sequence.source import SequenceSource
 
 ALS: Final = "als"
 KNN: Final = "knn"
 COSINE: Final = "cosine"
+SEQUENCE: Final = "sequence"
 PAIR_HEAD: Final = "head_"
 USER_HEAD: Final = "user_head_"
 
@@ -38,16 +40,19 @@ class SignalSchema:
     Attributes:
         pair_tasks: tasks whose head scores a (user, item) pair.
         user_tasks: tasks whose head scores a user; broadcast over the candidates.
+        sequence: whether there is a sequence model.
     """
 
     pair_tasks: tuple[str, ...] = ()
     user_tasks: tuple[str, ...] = ()
+    sequence: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Column names: als, knn, cosine, one per pair head, one per user head."""
+        """Column names: als, knn, cosine, one per pair head, one per user head, sequence."""
         heads = tuple(PAIR_HEAD + task for task in self.pair_tasks)
-        return (ALS, KNN, COSINE, *heads, *(USER_HEAD + task for task in self.user_tasks))
+        users = (USER_HEAD + task for task in self.user_tasks)
+        return (ALS, KNN, COSINE, *heads, *users, *((SEQUENCE,) if self.sequence else ()))
 
     @property
     def user_names(self) -> tuple[str, ...]:
@@ -55,14 +60,15 @@ class SignalSchema:
         return tuple(USER_HEAD + task for task in self.user_tasks)
 
     @classmethod
-    def of(cls, heads: Heads | None) -> SignalSchema:
+    def of(cls, heads: Heads | None, *, sequence: bool = False) -> SignalSchema:
         """Return the columns of an encoder's binary heads; the contrastive head's opinion is the cosine."""
         if heads is None:
-            return cls()
+            return cls(sequence=sequence)
         entries = [entry for entry in heads.tasks.values() if entry.kind == "binary"]
         return cls(
             pair_tasks=tuple(entry.name for entry in entries if entry.on == "pair"),
             user_tasks=tuple(entry.name for entry in entries if entry.on == "user"),
+            sequence=sequence,
         )
 
 
@@ -130,6 +136,10 @@ class SignalSource(Protocol):
         """The encoder's task heads, if there is an encoder."""
 
     @property
+    def sequence(self) -> SequenceSource | None:
+        """The sequence model, if there is one."""
+
+    @property
     def item_vectors(self) -> ItemRows:
         """Item vectors, float32 `[n_items, d]`, each of length one."""
 
@@ -150,6 +160,7 @@ class CutSource:
         item_vectors: float32 `[n_items, d]`.
         user_vectors: float32 `[n_users, d]` of user texts as of the cut; a row of zeros is a user without a text.
         positions: user id -> row, in the vectors and in the factorisation alike.
+        sequence: fitted on events before the cut.
     """
 
     collaborative: Collaborative | None
@@ -157,6 +168,7 @@ class CutSource:
     item_vectors: Float32
     user_vectors: Float32
     positions: Mapping[str, int]
+    sequence: SequenceSource | None = None
 
     def user_position(self, user_id: str) -> int | None:
         """Return the user's row, or None."""
@@ -187,6 +199,8 @@ def compute_signals(source: SignalSource, schema: SignalSchema, user: UserFeatur
     """
     columns = np.full((len(items), len(schema.names)), np.nan, np.float32)
     _fill_collaborative(columns, source, user, items)
+    if schema.sequence and source.sequence is not None:
+        columns[:, -1] = source.sequence.scores(user, items)
     vector = source.user_vector(user.user_id)
     if vector is not None:
         _fill_encoder(columns, source, schema, vector, items)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict, Field
 
 from retrieval.learnt_merge import MergeConfig
-from retrieval.sources import SourceQuota
+from retrieval.quota import SourceQuota
 
 
 class RetrievalConfig(BaseModel):

@@ -17,8 +17,9 @@ import numpy as np
 import structlog
 
 from features.schema import HISTORY_STATS, ITEM_STATS, Float32, Int32, UserFeatures
-from infra.errors import InvalidInputError, UnavailableError, unknown_name
+from infra.errors import InvalidInputError, unknown_name
 from retrieval import layout, sources
+from retrieval.asking import Asking
 from retrieval.catalogue import CatalogueConfig
 from retrieval.collaborative import Collaborative
 from retrieval.config import RetrievalConfig
@@ -29,13 +30,16 @@ from retrieval.lazy_encoder import LazyEncoder, TextEncoderLike
 from retrieval.learnt_merge import LearntMerge, depths
 from retrieval.lists import SourceLists
 from retrieval.parts import Part
-from retrieval.query import Near, Query
+from retrieval.query import Near
+from retrieval.quota import PER, held_sources
 from retrieval.rows import ItemRows, mapped
 from retrieval.scope import Scopes
 from retrieval.searchable import Searchable
 from retrieval.segments import Segments
+from retrieval.sequence.runtime import SequenceModel
+from retrieval.sequence.source import SequenceSource
 from retrieval.snapshot import ItemSnapshot
-from retrieval.sources import PER, SOURCES, Candidates, Ranking
+from retrieval.sources import Candidates, Ranking
 
 log = structlog.get_logger(__name__)
 
@@ -68,6 +72,7 @@ class Retriever:
         collaborative: ALS and item-kNN; None in a release without events.
         heads: the encoder's task heads, for ranking; None when the release has no encoder.
         config: see there.
+        sequence: what a history leads to; None where the release has no such model.
         merge: the learnt merge; None where the release has none.
         segments: what trends by segment of the users; None where the release has none.
         catalogue: how the release read its items' columns; None where it doesn't say.
@@ -84,6 +89,7 @@ class Retriever:
     heads: Heads | None = None
     config: RetrievalConfig = field(default_factory=RetrievalConfig)
     texts: LazyEncoder = field(default_factory=lambda: LazyEncoder(None))
+    sequence: SequenceModel | None = None
     merge: LearntMerge | None = None
     segments: Segments | None = None
     catalogue: CatalogueConfig | None = None
@@ -94,16 +100,30 @@ class Retriever:
         sizes["item vectors"] = len(self.item_vectors)
         if self.collaborative is not None:
             sizes["collaborative items"] = self.collaborative.meta.items
+        if self.sequence is not None:
+            sizes["sequence items"] = self.sequence.meta.items
         wrong = {part: size for part, size in sizes.items() if size != n}
         if wrong or len(self.user_vectors) != len(self.user_ids):
             raise ReleasePartError(
                 f"release: expected {n} items (snapshot) and {len(self.user_ids)} users (ids), "
                 f"found {wrong or {'user vectors': len(self.user_vectors)}}"
             )
-        self._users = {user_id: position for position, user_id in enumerate(self.user_ids)}
         self._scopes = Scopes(self.snapshot)
-        self.sources: tuple[SourceName, ...] = ("semantic",) if self.collaborative is None else SOURCES
-        self._history_column = _column("history statistic", self.config.history_weight, HISTORY_STATS)
+        self.sources = held_sources(users=self.collaborative is not None, sequence=self.sequence is not None)
+        if self.merge is not None:
+            self.merge.check(self.sources)
+        following = self._following(self.snapshot, self.item_vectors)
+        self._asking = Asking(
+            users={user_id: position for position, user_id in enumerate(self.user_ids)},
+            user_vectors=self.user_vectors,
+            item_vectors=self.item_vectors,
+            collaborative=self.collaborative,
+            segments=self.segments,
+            sequence=following,
+            texts=self.texts,
+            weight=_column("history statistic", self.config.history_weight, HISTORY_STATS),
+            recent=self.config.recent_queries,
+        )
         members, fitted = self.snapshot.eligible_positions, self.collaborative
         self._lists = SourceLists(
             index=self.index,
@@ -112,6 +132,7 @@ class Retriever:
             collaborative=fitted,
             trending=self._trending_order(members),
             quota=self.config.quota,
+            sequence=following,
         )
 
     @classmethod
@@ -138,6 +159,7 @@ class Retriever:
         catalogue = CatalogueConfig.load(release)
         config = release / layout.RETRIEVAL_CONFIG
         has_users = (release / layout.USER_IDS).exists()
+        has_sequence = (release / layout.SEQUENCE_DIR).exists()
         user_ids = json.loads((release / layout.USER_IDS).read_text(encoding="utf-8")) if has_users else []
         return cls(
             snapshot=ItemSnapshot.load(release / layout.SNAPSHOT),
@@ -149,6 +171,7 @@ class Retriever:
             heads=Heads.load(release / layout.ENCODER_DIR) if (release / layout.ENCODER_HEADS).exists() else None,
             config=RetrievalConfig.model_validate_json(config.read_bytes()) if config.exists() else RetrievalConfig(),
             texts=LazyEncoder.of(release) if load_encoder is None else LazyEncoder(load_encoder),
+            sequence=SequenceModel.load(release / layout.SEQUENCE_DIR) if has_sequence else None,
             merge=LearntMerge.load((merge or release) / layout.MERGE),
             segments=Segments.load(release / layout.SEGMENTS, len(user_ids)),
             catalogue=catalogue,
@@ -158,13 +181,21 @@ class Retriever:
     def over(self, snapshot: ItemSnapshot, *, item_vectors: ItemRows, index: Searchable, item_sequence: int) -> Self:
         """Return the same with other items: those it has keep their positions, new ones follow.
 
-        What behaviour says is as before: new items have no collaborative vector and don't trend.
+        What behaviour says is as before: new items have no collaborative vector and don't trend; the sequence model
+        knows them by their texts.
         """
         other = copy.copy(self)
         other.snapshot, other.item_vectors, other.index = snapshot, item_vectors, index
         other.item_sequence = item_sequence
-        other._scopes, other._lists = Scopes(snapshot), replace(self._lists, index=index)
+        following = other._following(snapshot, item_vectors)
+        other._scopes, other._lists = Scopes(snapshot), replace(self._lists, index=index, sequence=following)
+        other._asking = replace(self._asking, item_vectors=item_vectors, sequence=following)
         return other
+
+    @property
+    def following(self) -> SequenceSource | None:
+        """The sequence model over the items of now."""
+        return self._asking.sequence
 
     @property
     def parts(self) -> tuple[Part, ...]:
@@ -181,20 +212,15 @@ class Retriever:
 
     def user_position(self, user_id: str) -> int | None:
         """Return the position of a user in this release, or None."""
-        return self._users.get(user_id)
+        return self._asking.users.get(user_id)
 
     def user_vector(self, user_id: str) -> Float32 | None:
         """Return float32 `[dim]` of length 1, or None for a user that the release does not hold or had no text of."""
-        position = self.user_position(user_id)
-        if position is None:
-            return None
-        vector: Float32 = self.user_vectors[position]
-        return vector if vector.any() else None
+        return self._asking.user_vector(user_id)
 
     def history(self, user: UserFeatures) -> tuple[Int32, Float32]:
         """Return int32 `[h]` positions and float32 `[h]` weights of the user's history inside this release."""
-        inside = (user.items >= 0) & (user.items < len(self.snapshot))
-        return user.items[inside], user.history[inside, self._history_column]
+        return self._asking.history(user)
 
     def candidates(
         self,
@@ -224,10 +250,10 @@ class Retriever:
         """
         item = None if item_id is None else self.position(item_id)
         scope = self._scopes.of(limits, now=now, excluded=self._unwanted(limits, user, item))
-        query, degraded = self._query(user, text, item)
+        query, degraded = self._asking.query(user, text, item)
         names = sources or self._applicable(user, item)
         learnt = self.merge
-        if text is not None or item is not None or set(names) != set(SOURCES) or not query.known:
+        if text is not None or item is not None or set(names) != set(self.sources) or not query.known:
             learnt = None
         try:
             if learnt is not None:
@@ -261,42 +287,8 @@ class Retriever:
 
     def rankings(self, user: UserFeatures, k: int = PER) -> dict[SourceName, Ranking]:
         """Return every source's list for a user, as deep as the learnt merge of `k` candidates looks."""
-        query, _ = self._query(user, None, None)
+        query, _ = self._asking.query(user, None, None)
         return self._lists.rankings(query, self._scopes.of(NO_LIMITS, now=None), depths(k))
-
-    def _query(self, user: UserFeatures | None, text: str | None, item: int | None) -> tuple[Query, list[Degraded]]:
-        """Return what to ask the sources, and why it is less than it could be."""
-        nothing = (np.empty(0, np.int32), np.empty(0, np.float32))
-        if item is not None:
-            itself = (np.array([item], np.int32), np.ones(1, np.float32))
-            near = Near.to(self.item_vectors[item])
-            return Query(near=near, factor=None, history=itself, neighbours_only=True), []
-        degraded: list[Degraded] = []
-        query = Query(near=None, factor=None, history=nothing)
-        if user is not None:
-            query = self._user_query(user, degraded)
-        if text is not None:
-            try:
-                query = replace(query, near=Near.to(self.texts.encode([text])[0]))
-            except UnavailableError:
-                degraded.append("encoder_unavailable")
-        return query, degraded
-
-    def _user_query(self, user: UserFeatures, degraded: list[Degraded]) -> Query:
-        """Return what to ask for a user; one newer than the release has a history alone."""
-        history = self.history(user)
-        position, known = self.user_position(user.user_id), len(history[0]) > 0
-        if position is None:
-            degraded.append("user_not_in_release" if known else "unknown_user")
-        near = Near.to_user(self.user_vector(user.user_id), history[0], self.item_vectors, self.config.recent_queries)
-        factor = None
-        if self.collaborative is not None:
-            # The history of now: on Complete Journey, 28 days from the release on, ALS has recall@500 .3941 with it and
-            # .3930 with the release's own vector; with a release 14 days old .3821 and .3798. It takes .3 ms.
-            found = self.collaborative.fold_in(*history) if known else self.collaborative.user_vector(position)
-            factor = found if found.any() else None
-        segment = None if self.segments is None else self.segments.of(position)
-        return Query(near=near if len(near) else None, factor=factor, history=history, segment=segment)
 
     def _unwanted(self, limits: Limits, user: UserFeatures | None, item: int | None) -> Sequence[int] | Int32:
         """Return positions of what the query itself rules out: the item asked about, what the user has bought."""
@@ -309,6 +301,9 @@ class Retriever:
         if item is not None:
             return [name for name in ("semantic", "collaborative") if name in self.sources]
         return self.sources if user is not None else ("semantic",)
+
+    def _following(self, snapshot: ItemSnapshot, item_vectors: ItemRows) -> SequenceSource | None:
+        return None if self.sequence is None else SequenceSource.of(self.sequence, snapshot.eligible, item_vectors)
 
     def _trending_order(self, members: Int32) -> Int32:
         """Return the members, int32 `[m]`, the most popular first, equal ones by position."""

@@ -10,6 +10,8 @@ VECTORS_DIR: Final = "vectors"
 INDEX_DIR: Final = "index"
 ITEMS_DIR: Final = "items"
 COLLABORATIVE_DIR: Final = "collaborative"
+# Holds what `retrieval.sequence.runtime` writes; only where the workspace asks for it.
+SEQUENCE_DIR: Final = "sequence"
 
 # encoder/ holds what `retrieval.encoder` writes; serving needs the ONNX graph and the heads alone.
 ENCODER_ONNX: Final = f"{ENCODER_DIR}/encoder.onnx"

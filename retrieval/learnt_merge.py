@@ -15,7 +15,7 @@ what a rank is worth depends on the other lists: on Complete Journey, fitted bef
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
@@ -28,17 +28,22 @@ from features.schema import Float32, Int32
 from infra.errors import InvalidInputError
 from infra.files import write_atomic
 from retrieval.contract import SourceName
-from retrieval.sources import PER, SOURCES, Candidates, Ranking, Source
+from retrieval.quota import ALWAYS, PER, SOURCES, Source
+from retrieval.sources import Candidates, Ranking
 
 if TYPE_CHECKING:
     import lightgbm as lgb
 
 # How deep into each source's list is looked for up to `PER` candidates; 500 of the semantic one give nothing more.
-_DEPTHS: Final[Mapping[SourceName, int]] = {"semantic": 150, "collaborative": 700, "repeat": 500, "trending": 500}
-# Of `PER` candidates so many are the first that the semantic list alone names, whatever the trees say of them: an item
-# that nobody has bought yet is in no other list, and they never choose it. 25 cost .003 of recall@500, 50 cost .009.
+_DEPTHS: Final[Mapping[SourceName, int]] = {
+    "semantic": 150, "collaborative": 700, "repeat": 500, "trending": 500, "sequence": 500,
+}  # fmt: skip
+# Of `PER` candidates so many are the first of the semantic list that no list of buyers names, whatever the trees say of
+# them: an item that nobody has bought yet is in none, and they never choose it. 25 cost .003 of recall@500, 50 .009.
 # In proportion for other k, rounded down: of a few candidates every place is worth more.
 _RESERVED: Final = 10
+# What the trees read besides ranks, by its name in the file.
+_HISTORY: Final = "history"
 
 
 class MergeRowsError(InvalidInputError):
@@ -80,8 +85,8 @@ class Ranked:
 
     Attributes:
         items: int32 `[n]` distinct positions, ascending.
-        features: float32 `[n, len(SOURCES) + 1]`: the rank by source, NaN in a list that lacks the item, and how many
-            different items the user has bought.
+        features: float32 `[n, s + 1]`: the rank by each of the release's sources, NaN in a list that lacks the item,
+            and how many different items the user has bought.
         sources: uint8 `[n]` bits of `Source`.
     """
 
@@ -90,19 +95,20 @@ class Ranked:
     sources: npt.NDArray[np.uint8]
 
     @classmethod
-    def of(cls, rankings: Mapping[SourceName, Ranking], history: int) -> Self:
+    def of(cls, rankings: Mapping[SourceName, Ranking], history: int, sources: Sequence[SourceName]) -> Self:
         """Join the sources' lists.
 
         Args:
             rankings: by source; one that has nothing to say may be missing.
             history: different items in the user's history.
+            sources: those that the release has, in the order of `SOURCES`.
         """
-        named = [rankings[name].items for name in SOURCES if name in rankings]
+        named = [rankings[name].items for name in sources if name in rankings]
         items = np.unique(np.concatenate(named)) if named else np.empty(0, np.int32)
-        features = np.full((len(items), len(SOURCES) + 1), np.nan, np.float32)
+        features = np.full((len(items), len(sources) + 1), np.nan, np.float32)
         features[:, -1] = history
         bits = np.zeros(len(items), np.uint8)
-        for column, name in enumerate(SOURCES):
+        for column, name in enumerate(sources):
             if name in rankings:
                 rows = np.searchsorted(items, rankings[name].items)
                 features[rows, column] = np.arange(len(rows))
@@ -110,8 +116,9 @@ class Ranked:
         return cls(items=items, features=features, sources=bits)
 
     def reserved(self, n: int) -> npt.NDArray[np.bool_]:
-        """Return bool: the first `n` items that the semantic source alone names."""
-        alone = np.flatnonzero(self.sources == Source.SEMANTIC)
+        """Return bool: the first `n` items of the semantic source that no other names, the sequence model aside."""
+        others = self.sources & np.uint8(255 - Source.SEQUENCE)
+        alone = np.flatnonzero(others == Source.SEMANTIC)
         mask = np.zeros(len(self.items), bool)
         mask[alone[np.argsort(self.features[alone, SOURCES.index("semantic")])[:n]]] = True
         return mask
@@ -119,9 +126,24 @@ class Ranked:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LearntMerge:
-    """The fitted trees; safe to use from many threads."""
+    """The fitted trees; safe to use from many threads.
+
+    Attributes:
+        booster: of ranks by source.
+        sources: whose ranks they read, in that order.
+    """
 
     booster: lgb.Booster
+    sources: tuple[SourceName, ...]
+
+    def check(self, sources: Sequence[SourceName]) -> None:
+        """Check that it was learnt on the lists of a release's sources.
+
+        Raises:
+            MergeRowsError: it was learnt on others.
+        """
+        if self.sources != tuple(sources):
+            raise MergeRowsError(f"merge: expected ranks by {', '.join(sources)}, found {', '.join(self.sources)}")
 
     def merge(self, rankings: Mapping[SourceName, Ranking], history: int, k: int) -> Candidates:
         """Merge rankings into at most `k` distinct candidates; scores are probabilities, equal ones by position.
@@ -131,7 +153,7 @@ class LearntMerge:
             history: different items in the user's history.
             k: how many.
         """
-        ranked = Ranked.of(rankings, history)
+        ranked = Ranked.of(rankings, history, self.sources)
         if not len(ranked.items):
             return Candidates(items=ranked.items, scores=np.empty(0, np.float32), sources=ranked.sources)
         scores = np.asarray(self.booster.predict(ranked.features, num_threads=1), np.float32)
@@ -140,14 +162,22 @@ class LearntMerge:
         return Candidates(items=ranked.items[keep], scores=scores[keep], sources=ranked.sources[keep])
 
     @classmethod
-    def fit(cls, features: Float32, labels: Float32, weights: Float32, config: MergeConfig) -> Self:
+    def fit(
+        cls,
+        features: Float32,
+        labels: Float32,
+        weights: Float32,
+        config: MergeConfig,
+        sources: tuple[SourceName, ...],
+    ) -> Self:
         """Fit the trees.
 
         Args:
-            features: float32 `[m, len(SOURCES) + 1]`, of `Ranked`, of many users.
+            features: float32 `[m, len(sources) + 1]`, of `Ranked`, of many users.
             labels: float32 `[m]` of 0 and 1: whether the user bought the item.
             weights: float32 `[m]`, positive.
             config: how.
+            sources: whose ranks the features are.
 
         Raises:
             MergeRowsError: the labels hold a single class.
@@ -164,8 +194,8 @@ class LearntMerge:
             "min_data_in_leaf": config.min_data_in_leaf, "seed": config.seed, "deterministic": True,
             "force_row_wise": True, "num_threads": 1, "verbose": -1,
         }  # fmt: skip
-        rows = lgb.Dataset(features, labels, weight=weights, feature_name=[*SOURCES, "history"])
-        return cls(booster=lgb.train(parameters, rows, config.rounds))
+        rows = lgb.Dataset(features, labels, weight=weights, feature_name=[*sources, _HISTORY])
+        return cls(booster=lgb.train(parameters, rows, config.rounds), sources=sources)
 
     def save(self, path: Path) -> None:
         """Write LightGBM's own text, atomically."""
@@ -183,6 +213,10 @@ class LearntMerge:
         import lightgbm as lgb  # noqa: PLC0415 - as above
 
         booster = lgb.Booster(model_str=path.read_text(encoding="utf-8"))
-        if booster.feature_name() != [*SOURCES, "history"]:
-            raise MergeRowsError(f"{path}: expected ranks by {', '.join(SOURCES)}, found {booster.feature_name()}")
-        return cls(booster=booster)
+        for sources in (ALWAYS, SOURCES):
+            if booster.feature_name() == [*sources, _HISTORY]:
+                return cls(booster=booster, sources=sources)
+        raise MergeRowsError(
+            f"{path}: expected ranks by {', '.join(ALWAYS)}, perhaps sequence, and {_HISTORY}, "
+            f"found {booster.feature_name()}"
+        )

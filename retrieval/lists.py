@@ -11,9 +11,11 @@ from retrieval.collaborative import Collaborative
 from retrieval.contract import SourceName
 from retrieval.learnt_merge import LearntMerge, depths
 from retrieval.query import Query
+from retrieval.quota import SourceQuota
 from retrieval.scope import Scope
 from retrieval.searchable import Searchable
-from retrieval.sources import Candidates, Ranking, SourceQuota
+from retrieval.sequence.source import SequenceSource
+from retrieval.sources import Candidates, Ranking
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -28,6 +30,7 @@ class SourceLists:
         collaborative: ALS and item-kNN.
         trending: int32 `[m]` members, the most popular first.
         quota: how many candidates each source may name.
+        sequence: what a history leads to; None in a release without such a model.
     """
 
     index: Searchable
@@ -36,6 +39,7 @@ class SourceLists:
     collaborative: Collaborative | None
     trending: Int32
     quota: SourceQuota
+    sequence: SequenceSource | None = None
 
     def by_quota(self, query: Query, scope: Scope, names: Sequence[SourceName], k: int) -> Candidates:
         """Ask the sources `names` for their quotas and merge these by fused ranks."""
@@ -51,6 +55,8 @@ class SourceLists:
             rankings["collaborative"] = self._collaborative(query, scope, max(k, counts["collaborative"]))
         if "trending" in names:
             rankings["trending"] = self._trends(query, scope, max(k, counts["trending"]))
+        if "sequence" in names:
+            rankings["sequence"] = self._follows(query, scope, max(k, counts["sequence"]))
         merged = sources.merge(rankings, counts, self.quota.weights(), k)
         named = rankings.get("semantic")
         if len(merged) < k and named is not None and len(named.items) == counts["semantic"]:
@@ -79,12 +85,19 @@ class SourceLists:
             "repeat": sources.repeat(*query.history, counts["repeat"], scope.allowed),
             "trending": self._trends(query, scope, counts["trending"]),
         }
+        if self.sequence is not None:
+            found["sequence"] = self._follows(query, scope, counts["sequence"])
         if query.near is not None:
             found["semantic"] = sources.semantic(self.index, query.near, counts["semantic"], scope)
         return found
 
     def _trends(self, query: Query, scope: Scope, n: int) -> Ranking:
         return sources.trending(self.trending, n, scope.allowed, first=query.segment)
+
+    def _follows(self, query: Query, scope: Scope, n: int) -> Ranking:
+        if self.sequence is None or query.next_vector is None:
+            return Ranking.empty()
+        return self.sequence.ranking(query.next_vector, query.history[0], scope, n)
 
     def _collaborative(self, query: Query, scope: Scope, n: int) -> Ranking:
         assert self.collaborative is not None, "a release without it has no such source"

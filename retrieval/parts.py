@@ -7,10 +7,11 @@ with its state (409), not a mistake in the request.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import ClassVar, Literal
 
 from infra.errors import ConflictError
+from retrieval.contract import SourceName
 
 Part = Literal["encoder", "items", "users", "ranking"]
 
@@ -24,3 +25,16 @@ class MissingPartError(ConflictError):
 def missing_part(release: str, needed: Part, held: Iterable[Part]) -> MissingPartError:
     """Return the error for a part that a release lacks, naming those it has."""
     return MissingPartError(f"release {release}: expected {needed}, found a release with {', '.join(held)} alone")
+
+
+def check_sources(release: str, asked: Sequence[SourceName], held: Sequence[SourceName]) -> None:
+    """Check that a release has the sources that a request names.
+
+    Raises:
+        MissingPartError: it lacks one.
+    """
+    lacked = [name for name in asked if name not in held]
+    if lacked:
+        raise MissingPartError(
+            f"release {release}: expected source {lacked[0]}, found a release with {', '.join(held)} alone"
+        )

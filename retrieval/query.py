@@ -69,6 +69,7 @@ class Query:
         factor: float32 `[factors]` for ALS.
         history: int32 `[h]` item positions and float32 `[h]` weights.
         segment: int32 `[kept]` what trends among users like this one.
+        next_vector: float32 `[width]` for the sequence model's item vectors.
         neighbours_only: keep collaborative items that share a user with the history (for "similar to this item").
     """
 
@@ -76,6 +77,7 @@ class Query:
     factor: Float32 | None
     history: tuple[Int32, Float32]
     segment: Int32 | None = None
+    next_vector: Float32 | None = None
     neighbours_only: bool = False
 
     @property

@@ -29,7 +29,7 @@ from retrieval.contract import MAX_CANDIDATES, CandidatesRequest, CandidatesResp
 from retrieval.engine import Retriever
 from retrieval.live.follow import ItemFollower
 from retrieval.live.routes import router as items_router
-from retrieval.parts import MissingPartError, missing_part
+from retrieval.parts import MissingPartError, check_sources, missing_part
 from retrieval.warmup import answer
 
 log = structlog.get_logger(__name__)
@@ -80,9 +80,10 @@ def candidates_json(
 
 def _check_parts(loaded: Loaded[Retriever], request: CandidatesRequest) -> None:
     retriever = loaded.value
-    lacked = [name for name in request.sources or () if name not in retriever.sources]
-    if lacked or (request.user_id is not None and "users" not in retriever.parts):
+    asked = request.sources or ()
+    if "users" not in retriever.parts and (request.user_id is not None or set(asked) - set(retriever.sources)):
         raise missing_part(loaded.release_id, "users", retriever.parts)
+    check_sources(loaded.release_id, asked, retriever.sources)
 
 
 def read_user(features: OnlineFeatures, user_id: str, degraded: list[Degraded]) -> UserFeatures:

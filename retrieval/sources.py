@@ -6,88 +6,26 @@ so a narrow filter leaves fewer candidates only when fewer items are allowed.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import IntFlag
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field
 
 from features.schema import Float32, Int32
 from retrieval.contract import SourceName
 from retrieval.query import Near
+from retrieval.quota import SOURCES, Source
 from retrieval.scope import Scope
 from retrieval.searchable import Searchable, few, search_without
 
 Mask = npt.NDArray[np.bool_]
 
 
-class Source(IntFlag):
-    """One bit per source, so that a candidate's provenance is one uint8."""
-
-    SEMANTIC = 1
-    COLLABORATIVE = 2
-    REPEAT = 4
-    TRENDING = 8
-
-    @classmethod
-    def named(cls, name: SourceName) -> Source:
-        """Return the flag of `name`."""
-        return cls[name.upper()]
-
-
-SOURCES: Final[tuple[SourceName, ...]] = ("semantic", "collaborative", "repeat", "trending")
-
-# By provenance bits: 500 candidates an answer would spend 6 ms on reading enum flags.
-_NAMES: Final[tuple[tuple[SourceName, ...], ...]] = tuple(
-    tuple(name for name in SOURCES if bits & Source.named(name)) for bits in range(2 ** len(SOURCES))
-)
-
 # Reciprocal rank fusion, score = sum over sources of weight / (60 + rank): scale-free, and 60 is the constant of
 # Cormack, Clarke and Buettcher 2009.
 _FUSION: Final = 60
-
-
-# Quotas are for this many candidates; they sum to more because sources overlap.
-PER: Final = 500
-
-
-class SourceQuota(BaseModel):
-    """How many candidates each source may name per `PER` asked for, and how much its ranks count.
-
-    On Complete Journey before 2017-11-06, without the semantic source, 250 + 200 + 50 hold .452 of all items bought in
-    the next 28 days and .167 of those never bought before; letting the collaborative list spend its places on items
-    that the repeat list already names, .426 and .107. The fused order alone then reaches NDCG@10 .408 there, and .052
-    for items never bought before; a repeat weight below 10 lets items deep in the repeat list overtake its head when
-    another source names them too (.379 at k = 100 with 4, .067 with 1).
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    semantic: int = Field(150, ge=0)
-    collaborative: int = Field(200, ge=0)
-    repeat: int = Field(250, ge=0)
-    trending: int = Field(50, ge=0)
-    semantic_weight: float = Field(1.0, ge=0)
-    collaborative_weight: float = Field(1.0, ge=0)
-    repeat_weight: float = Field(10.0, ge=0)
-    trending_weight: float = Field(0.5, ge=0)
-
-    def counts(self, k: int, active: Collection[SourceName]) -> dict[SourceName, int]:
-        """Return how many each active source may name for `k` candidates; together they reach k, or all are zero.
-
-        Quotas scale with k. When the active ones sum to less than `PER`, they are raised to fill k alone.
-        """
-        quotas: dict[SourceName, int] = {name: getattr(self, name) for name in SOURCES if name in active}
-        total = min(PER, sum(quotas.values()))
-        return {name: math.ceil(quota * k / total) if total else 0 for name, quota in quotas.items()}
-
-    def weights(self) -> Mapping[SourceName, float]:
-        """Return the weight of each source's ranks."""
-        return {name: getattr(self, f"{name}_weight") for name in SOURCES}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -239,11 +177,6 @@ def merge(
     named = nominated | ~chosen[row]
     np.bitwise_or.at(sources, row[named], flags[named])
     return Candidates(items=items[keep], scores=scores[keep].astype(np.float32), sources=sources[keep])
-
-
-def source_names(bits: int) -> Sequence[SourceName]:
-    """Return the names behind provenance bits, in the order of `SOURCES`."""
-    return _NAMES[bits]
 
 
 def _best_rows(items: Int32, scores: Float32, n: int) -> npt.NDArray[np.int64]:

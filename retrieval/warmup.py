@@ -22,7 +22,7 @@ from retrieval.contract import Candidate, CandidateRow, CandidatesRequest, Degra
 from retrieval.engine import Retriever
 from retrieval.layout import SNAPSHOT, WARMUP
 from retrieval.parts import missing_part
-from retrieval.sources import source_names
+from retrieval.quota import source_names
 
 log = structlog.get_logger(__name__)
 

@@ -41,7 +41,7 @@ from retrieval.engine import Retriever
 from retrieval.evaluate import bootstrap_interval
 from retrieval.index import VectorIndex, recall_against_exact
 from retrieval.layout import ENCODER_DIR
-from retrieval.sources import source_names
+from retrieval.quota import source_names
 
 Float64 = npt.NDArray[np.float64]
 

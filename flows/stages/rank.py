@@ -22,6 +22,7 @@ from ranking.signals import HeadSides, SignalSchema
 from ranking.spaces import pair_tasks, user_tasks
 from retrieval.encoder.head_runtime import Heads
 from retrieval.engine import Retriever
+from retrieval.layout import SEQUENCE_DIR
 
 log = structlog.get_logger(__name__)
 
@@ -81,7 +82,7 @@ def scene_rows(
                 labels={task.name: only_eligible(task, found[task.name], eligible) for task in binary},
             ),
             tasks,
-            SignalSchema.of(heads),
+            SignalSchema.of(heads, sequence=retriever.sequence is not None),
         )
     log.info("rows_built", cut=scene.cut.date().isoformat(), users=len(users), rows=len(rows.items))
     return rows
@@ -112,5 +113,6 @@ def fit_models(
         The models, and the main task's blend on some families only, for the report.
     """
     newest, *older = (scene_rows(data, scene, heads, tasks, horizon, candidates) for scene in scenes)
-    models = fit_ranking(older, newest, tasks, SignalSchema.of(heads), config)
+    schema = SignalSchema.of(heads, sequence=(scenes[0].folder / SEQUENCE_DIR).exists())
+    models = fit_ranking(older, newest, tasks, schema, config)
     return models, fit_ablations(models, newest, config)

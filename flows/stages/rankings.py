@@ -157,7 +157,7 @@ def _baselines(ranker: Ranker, asked: _Asked) -> dict[str, Float32]:
         scores[user.items] = user.history[:, HISTORY_STATS.index(name)]
         return scores
 
-    return {
+    baselines = {
         "popularity (buyers)": stats[:, ITEM_STATS.index("buyers")],
         "popularity, last 28 days": stats[:, ITEM_STATS.index("buyers_28d")],
         "ALS": models.als_all(asked.position),
@@ -166,6 +166,13 @@ def _baselines(ranker: Ranker, asked: _Asked) -> dict[str, Float32]:
         DECAYED: own("decayed_90"),
         "encoder retrieval (text tower)": np.asarray(retriever.item_vectors) @ retriever.user_vectors[asked.position],
     }
+    if retriever.sequence is not None:
+        # As deep as it takes to hold K that were never bought.
+        found = retriever.candidates(user, K + len(user.items), sources=["sequence"]).candidates
+        scores = np.zeros(len(retriever.snapshot), np.float32)
+        scores[found.items] = found.scores
+        baselines["sequence model"] = scores
+    return baselines
 
 
 def own_weights(user: UserFeatures) -> Float32:

@@ -29,6 +29,7 @@ from retrieval.collaborative import Collaborative
 from retrieval.config import RetrievalConfig
 from retrieval.index import AnyIndexConfig, build_index
 from retrieval.rows import mapped
+from retrieval.sequence.runtime import SequenceModel
 from retrieval.snapshot import ELIGIBLE, TITLE, ItemSnapshot
 
 
@@ -50,12 +51,15 @@ class Behaviour:
     Attributes:
         item_stats: one column per ITEM_STATS_COLUMNS, by item position, as of the cut.
         user_vectors: folder that `embed_users` wrote.
-        collaborative: folder of models fitted before, instead of fitting them; items since then are appended.
+        sequence: folder that `fit_sequence` wrote; None where nothing asks for it.
+        kept: folder of a release whose collaborative and sequence models are taken over instead, items since then
+            appended.
     """
 
     item_stats: pl.DataFrame
     user_vectors: Path
-    collaborative: Path | None = None
+    sequence: Path | None = None
+    kept: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,10 +104,19 @@ def build_scene(out: Path, data: Data, cut: datetime, parts: SceneParts, config:
     if wanted.trending_by is not None:
         segments = trending_segments(data, cut, eligible, wanted.trending_by, wanted.trending_smoothing)
         segments.save(out / layout.SEGMENTS)
-    if events.collaborative is None:
-        fit_collaborative(data.events, cut, eligible, data.n_users, data.features, config.collaborative, out)
-    else:
-        Collaborative.load(events.collaborative).grown(data.n_items).save(out / layout.COLLABORATIVE_DIR)
+    if events.kept is not None:
+        _take_over(events.kept, vectors, out)
+        return
+    fit_collaborative(data.events, cut, eligible, data.n_users, data.features, config.collaborative, out)
+    if events.sequence is not None:
+        link_tree(events.sequence / layout.SEQUENCE_DIR, out / layout.SEQUENCE_DIR)
+
+
+def _take_over(release: Path, vectors: Float32, out: Path) -> None:
+    """Write a release's models of behaviour below `out`, over the catalogue of float32 `[n_items, dim]` vectors."""
+    Collaborative.load(release / layout.COLLABORATIVE_DIR).grown(len(vectors)).save(out / layout.COLLABORATIVE_DIR)
+    if (release / layout.SEQUENCE_DIR).exists():
+        SequenceModel.load(release / layout.SEQUENCE_DIR).grown(vectors).save(out / layout.SEQUENCE_DIR)
 
 
 def link_tree(source: Path, target: Path, *, skip: Sequence[str] = ()) -> None:

@@ -28,6 +28,7 @@ from ranking.client import RankingClient
 from ranking.contract import ClassPrediction, TagsPrediction
 from ranking.predictions import of_texts
 from retrieval import layout
+from retrieval.quota import SOURCES
 
 
 def test_report_holds_every_section(built: Built) -> None:
@@ -38,6 +39,8 @@ def test_report_holds_every_section(built: Built) -> None:
     assert {row.task for row in report.texts} == {"topic", "tone", "slots"}
     assert {row.rows for row in report.texts} == {"texts from 2017-12-04 00:00 on"}
     assert len(report.rankings) == len(report.retrieval) == 2
+    assert [row.source for row in report.retrieval[0].sources] == [*SOURCES, "merged"]
+    assert "sequence model" in {row.scorer for row in report.rankings[0].scorers}
     assert report.ablation
     assert len(report.examples) == 3
     assert report.index[0].recall.value >= 0.5
@@ -150,13 +153,15 @@ def test_an_event_changes_the_next_answer(built: Built, server: Server) -> None:
         "event_id": "e2e-1", "user_id": user.user_id, "item_id": ids[new], "event": "purchase",
         "timestamp": "2017-12-04T10:00:00Z", "value": 2.5, "quantity": 1,
     }  # fmt: skip
-    before = _tasks(server, user.user_id, ids[new])
+    before, led_to = _tasks(server, user.user_id, ids[new]), _sequence(server, user.user_id)
     assert "repurchase" not in before
     first = httpx.post(f"{server.url}/v1/events", json=event)
     assert first.status_code == 202
     assert first.json()["accepted"] == 1
     assert httpx.post(f"{server.url}/v1/events", json=event).json()["duplicates"] == 1
     assert "repurchase" in _tasks(server, user.user_id, ids[new])
+    assert len(led_to) == 20
+    assert _sequence(server, user.user_id) != led_to
 
 
 def _tasks(server: Server, user_id: str, item_id: str) -> dict[str, float]:
@@ -164,6 +169,13 @@ def _tasks(server: Server, user_id: str, item_id: str) -> dict[str, float]:
     answer = httpx.post(f"{server.url}/v1/rank", json=body).raise_for_status().json()
     tasks: dict[str, float] = answer["items"][0]["tasks"]
     return tasks
+
+
+def _sequence(server: Server, user_id: str) -> list[str]:
+    body = {"user_id": user_id, "k": 20, "sources": ["sequence"]}
+    answer = httpx.post(f"{server.url}/v1/candidates", json=body).raise_for_status().json()
+    assert {source for row in answer["candidates"] for source in row["sources"]} == {"sequence"}
+    return [row["item_id"] for row in answer["candidates"]]
 
 
 def test_a_later_event_leaves_the_release_of_an_earlier_time(built: Built) -> None:
@@ -275,8 +287,10 @@ def test_index_refresh_publish_and_rollback_under_load(built: Built, server: Ser
     assert refreshed in out
     assert refreshed != built.release_id
     assert store.manifest(refreshed).parent == built.release_id
-    own, kept = ((store.path(release) / layout.MERGE).read_bytes() for release in (built.release_id, refreshed))
-    assert own == kept
+    for part in (layout.MERGE, f"{layout.SEQUENCE_DIR}/weights.safetensors"):
+        own, kept = ((store.path(release) / part).read_bytes() for release in (built.release_id, refreshed))
+        assert own == kept
+    assert load_release(store.path(refreshed)).ranker.models.schema.sequence
     polyrank(built.folder, "evaluate", refreshed)
     steps = [["publish", refreshed], ["rollback"]]
     for arguments, expected in zip(steps, (refreshed, built.release_id), strict=True):

@@ -76,6 +76,7 @@ def test_a_task_whose_table_is_not_there_fails_when_the_file_is_read(
         (TEXTS, "index", "items in the source"),
         (TEXTS, "texts", "items in the source"),
         (BOTH, "collaborative", "events in the source"),
+        (BOTH, "sequence", "events in the source"),
         (BOTH, "features", "events in the source"),
         (BOTH, "ranking", "events in the source and a binary task on pairs"),
         ({**SHOP, **TEXTS}, "audit", "events in the source and a binary task on pairs"),

@@ -136,16 +136,16 @@ def test_families_alone_lose_to_all_together() -> None:
 
 
 def test_inputs_keep_names_and_add_logarithms() -> None:
-    schema = SignalSchema(("purchase",))
-    signals = Signals(schema.names, np.array([[np.e - 1, -2.0, 0.3, 4.0]], np.float32))
+    schema = SignalSchema(("purchase",), sequence=True)
+    signals = Signals(schema.names, np.array([[np.e - 1, -2.0, 0.3, 4.0, 0.7]], np.float32))
     inputs = blend_inputs(signals, {"purchase": np.array([5.0]), "rank": np.array([np.nan])})
     assert inputs.names == (
         "collaborative/als", "collaborative/knn", "encoder/cosine", "encoder/head_purchase",
-        "collaborative/als_log", "collaborative/knn_log", "gbdt/purchase", "gbdt/rank",
+        "collaborative/sequence", "collaborative/als_log", "collaborative/knn_log", "gbdt/purchase", "gbdt/rank",
     )  # fmt: skip
     # log(1 + (e - 1)) = 1; a negative score counts as 0
-    assert inputs.columns[0, 4:7].tolist() == pytest.approx([1, 0, 5])
-    assert np.isnan(inputs.columns[0, 7])
+    assert inputs.columns[0, 5:8].tolist() == pytest.approx([1, 0, 5])
+    assert np.isnan(inputs.columns[0, 8])
 
 
 def test_never_bought_items_have_columns_of_their_own() -> None:

@@ -22,7 +22,7 @@ from features.schema import ITEM_ID, USER_ID, UserFeatures
 from features.store import FeatureStore, FeaturesUnavailableError
 from features.tables import Tables
 from features.transforms import FeatureConfig
-from infra.errors import InvalidInputError, NotFoundError, UnavailableError
+from infra.errors import ConflictError, InvalidInputError, NotFoundError, UnavailableError
 from infra.releases import ReleaseStore
 from infra.settings import Settings
 from infra.telemetry import Metrics
@@ -284,6 +284,8 @@ def test_errors_are_clear(running: Running) -> None:
         running.client.rank("user-1", [])
     with pytest.raises(InvalidInputError, match=r"filter, character 1: unknown attribute 'department'"):
         running.client.recommend("user-1", filter='department == "GROCERY"')
+    with pytest.raises(ConflictError, match="expected source sequence, found a release with semantic, collaborative"):
+        running.client.recommend("user-1", sources=["sequence"])
 
 
 def test_rules_of_the_request(running: Running) -> None:

@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from features.schema import UserFeatures
+from features.schema import HISTORY_STATS, UserFeatures
 from ranking.rows import CutData
 from ranking.signals import CutSource, HeadSides, SignalSchema, compute_signals, knn_weights, user_logits
 from retrieval.encoder.head_runtime import Heads
 from retrieval.encoder.layout import TaskEntry
+from retrieval.sequence.source import SequenceSource
+from tests.retrieval.sequence.echo import echo_model, next_vector
 
 ITEMS = np.arange(100, dtype=np.int32)
 
@@ -50,6 +52,22 @@ def test_what_does_not_exist_is_missing(cut_data: CutData, source: CutSource, sc
     without = compute_signals(replace(source, sides=None, collaborative=None), schema, cut_data.users[0], ITEMS)
     assert np.isnan(without.columns[:, [0, 1, 3, 4, 5, 6]]).all()
     assert np.isfinite(without.column("cosine")).all()
+
+
+def test_the_sequence_models_cosine_stands_last(cut_data: CutData, source: CutSource, schema: SignalSchema) -> None:
+    user = cut_data.users[0]
+    items = np.asarray(source.item_vectors)
+    model = SequenceSource.of(echo_model(items), np.ones(len(items), bool), items)
+    wider = replace(schema, sequence=True)
+    assert wider.names == (*schema.names, "sequence")
+    found = compute_signals(replace(source, sequence=model), wider, user, ITEMS)
+    # Of this model what comes next is what is like the last item, of one basket that of the highest position.
+    ages = user.history[:, HISTORY_STATS.index("last_age_days")]
+    last = next_vector(items[user.items[ages == ages.min()].max()])
+    np.testing.assert_allclose(found.column("sequence"), items[ITEMS] @ last, atol=1e-5)
+    others = compute_signals(source, schema, user, ITEMS).columns
+    np.testing.assert_array_equal(found.columns[:, :-1], others)
+    assert np.isnan(compute_signals(source, wider, user, ITEMS).column("sequence")).all()
 
 
 def test_only_binary_heads_on_pairs_and_users_are_columns(schema: SignalSchema) -> None:

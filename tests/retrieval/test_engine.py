@@ -22,8 +22,8 @@ from retrieval.config import RetrievalConfig
 from retrieval.contract import Limits
 from retrieval.engine import ReleasePartError, Retriever
 from retrieval.lazy_encoder import EncoderUnavailableError
+from retrieval.quota import ALWAYS, Source, SourceQuota, source_names
 from retrieval.snapshot import UnknownItemError
-from retrieval.sources import SOURCES, Source, SourceQuota, source_names
 
 Features = Callable[..., UserFeatures]
 
@@ -35,7 +35,7 @@ def test_a_known_user_gets_all_sources(retriever: Retriever, features: Features)
     assert len(candidates) == len(np.unique(candidates.items)) == 60
     assert retriever.snapshot.eligible[candidates.items].all()
     assert np.all(np.diff(candidates.scores) <= 0)
-    for source in Source:
+    for source in map(Source.named, ALWAYS):
         assert (candidates.sources & source).any()
     own = set(features(3).items.tolist())
     for item, bits in zip(candidates.items.tolist(), candidates.sources.tolist(), strict=True):
@@ -65,7 +65,7 @@ def test_answers_are_deterministic(retriever: Retriever, release: Path, features
     department=st.sampled_from(["GROCERY", "DELI", "none such"]),
     brand=st.sampled_from([' and brand == "National"', " and brand is missing", ""]),
     excluded=st.lists(st.integers(-5, 305), max_size=40),
-    sources=st.one_of(st.none(), st.lists(st.sampled_from(SOURCES), min_size=1, unique=True)),
+    sources=st.one_of(st.none(), st.lists(st.sampled_from(ALWAYS), min_size=1, unique=True)),
 )
 @settings(max_examples=80, deadline=None)
 def test_every_constraint_holds_before_the_cut(
@@ -180,7 +180,7 @@ def test_a_user_newer_than_the_release_is_served_from_history(
 ) -> None:
     found = retriever.candidates(features(3, user_id="newcomer"), 40)
     assert found.degraded == ("user_not_in_release",)
-    for source in Source:
+    for source in map(Source.named, ALWAYS):
         assert (found.candidates.sources & source).any()
     liked = np.bincount(features(3).items % 6, minlength=6).argsort()[-2:]
     semantic = found.candidates.items[found.candidates.sources & Source.SEMANTIC > 0]
@@ -193,9 +193,9 @@ def test_an_event_moves_the_collaborative_list_of_a_user_of_the_release(
     """The ALS vector is folded in from the history given, and the release's own where there is none."""
     model = retriever.collaborative
     assert model is not None
-    query, _ = retriever._query(features(3), None, None)
+    query, _ = retriever._asking.query(features(3), None, None)
     np.testing.assert_array_equal(query.factor, model.fold_in(*retriever.history(features(3))))
-    query, _ = retriever._query(UserFeatures.unknown("user-3"), None, None)
+    query, _ = retriever._asking.query(UserFeatures.unknown("user-3"), None, None)
     np.testing.assert_array_equal(query.factor, model.user_vector(3))
 
 

@@ -15,7 +15,8 @@ from retrieval import layout
 from retrieval.contract import Limits, SourceName
 from retrieval.engine import Retriever
 from retrieval.learnt_merge import LearntMerge, MergeConfig, MergeRowsError, Ranked, depths
-from retrieval.sources import SOURCES, Ranking, Source
+from retrieval.quota import ALWAYS, SOURCES, Source
+from retrieval.sources import Ranking
 
 Features = Callable[..., UserFeatures]
 
@@ -27,20 +28,20 @@ def ranking(*items: int) -> Ranking:
 def rows(n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Ranks at random; what is bought stands among the first ten of the collaborative list."""
     rng = np.random.default_rng(0)
-    features = rng.integers(0, 100, (n, len(SOURCES) + 1)).astype(np.float32)
-    features[:, :-1][rng.random((n, len(SOURCES))) < 0.3] = np.nan
-    bought = features[:, SOURCES.index("collaborative")] < 10
+    features = rng.integers(0, 100, (n, len(ALWAYS) + 1)).astype(np.float32)
+    features[:, :-1][rng.random((n, len(ALWAYS))) < 0.3] = np.nan
+    bought = features[:, ALWAYS.index("collaborative")] < 10
     return features, bought.astype(np.float32), np.ones(n, np.float32)
 
 
 @pytest.fixture(scope="module")
 def merge() -> LearntMerge:
-    return LearntMerge.fit(*rows(4_000), MergeConfig(min_data_in_leaf=20))
+    return LearntMerge.fit(*rows(4_000), MergeConfig(min_data_in_leaf=20), ALWAYS)
 
 
 def test_ranks_by_source_side_by_side() -> None:
     lists: dict[SourceName, Ranking] = {"semantic": ranking(7, 3, 5), "repeat": ranking(3), "trending": ranking()}
-    found = Ranked.of(lists, 12)
+    found = Ranked.of(lists, 12, ALWAYS)
     assert found.items.tolist() == [3, 5, 7]
     nan = np.nan
     np.testing.assert_array_equal(
@@ -51,7 +52,7 @@ def test_ranks_by_source_side_by_side() -> None:
     assert [found.reserved(n).tolist() for n in (0, 1, 5)] == [
         [False, False, False], [False, False, True], [False, True, True],
     ]  # fmt: skip
-    assert len(Ranked.of({}, 0).items) == 0
+    assert len(Ranked.of({}, 0, ALWAYS).items) == 0
 
 
 def test_the_trees_put_first_what_was_bought(merge: LearntMerge) -> None:
@@ -72,6 +73,18 @@ def test_an_item_that_the_semantic_source_alone_names_keeps_a_place(merge: Learn
     found = merge.merge(lists, 30, 50)
     assert np.isin([500, 501], found.items).tolist() == [True, False]
     assert found.items[-1] == 500
+
+
+def test_what_the_sequence_model_names_too_is_still_an_item_that_texts_found() -> None:
+    """7 is named by both models of texts, 3 by buyers as well, 8 by the sequence model alone."""
+    lists: dict[SourceName, Ranking] = {
+        "semantic": ranking(3, 7), "sequence": ranking(8, 7, 3), "collaborative": ranking(3),
+    }  # fmt: skip
+    found = Ranked.of(lists, 4, SOURCES)
+    nan = np.nan
+    expected = [[0, 0, nan, nan, 2, 4], [1, nan, nan, nan, 1, 4], [nan, nan, nan, nan, 0, 4]]
+    np.testing.assert_array_equal(found.features, expected)
+    assert found.reserved(2).tolist() == [False, True, False]
 
 
 def test_depths_grow_with_many_candidates() -> None:
@@ -95,7 +108,7 @@ def test_a_saved_merge_is_the_same_and_must_be_of_the_same_sources(merge: Learnt
 def test_one_class_teaches_nothing() -> None:
     features, labels, weights = rows(50)
     with pytest.raises(MergeRowsError, match="found 0 of 50"):
-        LearntMerge.fit(features, 0 * labels, weights, MergeConfig())
+        LearntMerge.fit(features, 0 * labels, weights, MergeConfig(), ALWAYS)
 
 
 @pytest.fixture(scope="module")

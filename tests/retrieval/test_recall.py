@@ -8,8 +8,8 @@ import numpy as np
 
 from features.schema import UserFeatures
 from retrieval.engine import Retriever
+from retrieval.quota import ALWAYS
 from retrieval.recall import MERGED, recall, source_answers
-from retrieval.sources import SOURCES
 
 
 def test_recall_is_the_share_of_the_relevant_items() -> None:
@@ -24,12 +24,12 @@ def test_every_source_answers_alone_and_the_merge_as_a_request_gets_it(
 ) -> None:
     users = [features(3), features(7), UserFeatures.unknown("nobody")]
     found = source_answers(retriever, users, (5, 40))
-    assert set(found) == {(name, k) for name in (*SOURCES, MERGED) for k in (5, 40)}
+    assert set(found) == {(name, k) for name in (*ALWAYS, MERGED) for k in (5, 40)}
     for row, user in enumerate(users):
         for k in (5, 40):
             merged = retriever.candidates(user, k).candidates.items
             np.testing.assert_array_equal(found[MERGED, k][row], merged)
-            for name in SOURCES[:3] if user.known else ():
+            for name in ALWAYS[:3] if user.known else ():
                 alone = retriever.candidates(user, k, sources=[name]).candidates.items
                 np.testing.assert_array_equal(found[name, k][row], alone)
-    assert [len(found[name, 5][2]) for name in SOURCES] == [0, 0, 0, 5]
+    assert [len(found[name, 5][2]) for name in ALWAYS] == [0, 0, 0, 5]

@@ -16,7 +16,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from features.schema import UserFeatures
-from infra.errors import InvalidInputError, NotFoundError, UnauthorisedError, UnavailableError
+from infra.errors import ConflictError, InvalidInputError, NotFoundError, UnauthorisedError, UnavailableError
 from infra.releases import ReleaseStore
 from infra.settings import Settings
 from infra.telemetry import Metrics
@@ -115,6 +115,11 @@ def test_exclude_and_sources(client: RetrievalClient) -> None:
     assert all(c.sources == ["semantic"] for c in second.candidates)
 
 
+def test_a_source_that_the_release_lacks_is_a_conflict(client: RetrievalClient) -> None:
+    with pytest.raises(ConflictError, match="release first: expected source sequence, found a release with semantic"):
+        client.candidates(user_id="user-3", sources=["sequence"])
+
+
 def test_similar(client: RetrievalClient) -> None:
     answer = client.similar("item-12", k=8)
     assert len(answer.candidates) == 8
@@ -161,7 +166,7 @@ def test_a_text_without_encoder_is_no_error(client: RetrievalClient) -> None:
         ({"user_id": "a", "k": 0}, "greater than or equal to 1"),
         ({"user_id": "a", "k": 5_000}, "at most 1000, found 5000"),
         ({"user_id": "a", "limit": 5}, "Extra inputs are not permitted"),
-        ({"user_id": "a", "sources": ["psychic"]}, "'semantic', 'collaborative', 'repeat' or 'trending'"),
+        ({"user_id": "a", "sources": ["psychic"]}, "'semantic', 'collaborative', 'repeat', 'trending' or 'sequence'"),
         ({"user_id": "a", "filter": {"department": "MEAT"}}, "body.filter: Input should be a valid string"),
         ({"user_id": ""}, "at least 1 character"),
     ],

@@ -1,4 +1,4 @@
-"""The sources' order, the quotas, and the merge by hand."""
+"""The sources' order, and the merge by hand."""
 
 from __future__ import annotations
 
@@ -8,19 +8,9 @@ from hypothesis import strategies as st
 
 from retrieval.index import IndexConfig, VectorIndex
 from retrieval.query import Near
+from retrieval.quota import SOURCES, SourceQuota, source_names
 from retrieval.scope import Scope
-from retrieval.sources import (
-    SOURCES,
-    Ranking,
-    Source,
-    SourceQuota,
-    collaborative,
-    merge,
-    repeat,
-    semantic,
-    source_names,
-    trending,
-)
+from retrieval.sources import Ranking, collaborative, merge, repeat, semantic, trending
 
 WEIGHTS = SourceQuota().weights()
 
@@ -62,17 +52,6 @@ def test_trending_skips_what_is_not_allowed() -> None:
     found = trending(np.array([3, 1, 2, 0], np.int32), 2, np.array([True, False, True, True]))
     assert found.items.tolist() == [3, 2]
     assert found.scores.tolist() == [1, 0.5]
-
-
-def test_quotas_scale_with_k_and_fill_it() -> None:
-    quota = SourceQuota()
-    assert quota.counts(500, SOURCES) == {"semantic": 150, "collaborative": 200, "repeat": 250, "trending": 50}
-    # 150 / 500 * 20 = 6, 200 -> 8, 250 -> 10, 50 -> 2
-    assert quota.counts(20, SOURCES) == {"semantic": 6, "collaborative": 8, "repeat": 10, "trending": 2}
-    assert quota.counts(100, ["semantic"]) == {"semantic": 100}
-    # 350 in all, below 500: 150 * 100 / 350 = 42.9, 200 * 100 / 350 = 57.1, both up
-    assert quota.counts(100, ["semantic", "collaborative"]) == {"semantic": 43, "collaborative": 58}
-    assert SourceQuota(semantic=0).counts(10, ["semantic"]) == {"semantic": 0}
 
 
 def test_merge_by_hand() -> None:
@@ -138,11 +117,6 @@ def test_merge_properties(named: dict[str, list[int]], k: int, quota: int) -> No
         assert all(item in named[name] for name in names)
     nominated = set().union(*(named[name][:quota] for name in SOURCES))
     assert len(nominated & set(items)) == min(k, len(nominated))
-
-
-def test_bits_and_names() -> None:
-    assert [Source.named(name) for name in SOURCES] == [1, 2, 4, 8]
-    assert source_names(0b1010) == ("collaborative", "trending")
 
 
 def test_several_vectors_are_answered_by_their_fused_ranks() -> None:
