@@ -2,7 +2,7 @@
 
 Ranking calibrates them, so how sure their heads are matters little, and what order they bring much. By their plain loss
 a head that is surer than right looks worse than one that knows nothing: coupon response's .92 of its constant became
-1.35 after 50 steps.
+1.05 in fine-tuning.
 """
 
 from __future__ import annotations
