@@ -104,8 +104,10 @@ def _reliability(task: str, curves: Mapping[str, Sequence[ReliabilityBin]]) -> s
             axes.plot(predicted, observed, color=colour, linewidth=1.8, marker="o", markersize=4, label=scorer)
         if rare:
             axes.set(xscale="log", yscale="log")
+            # Beyond three decades ticks at 3, too, would run into each other.
+            subs = (1.0, 3.0) if high / low < 1_000 else (1.0,)
             for axis in (axes.xaxis, axes.yaxis):
-                axis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
+                axis.set_major_locator(LogLocator(subs=subs))
                 axis.set_major_formatter(FuncFormatter(_plain_number))
         axes.set(xlabel="predicted probability", ylabel="observed share", xlim=(low, high), ylim=(low, high))
         axes.minorticks_off()
