@@ -122,13 +122,14 @@ class HeldOutScores:
 
 def calibrated_tasks(tasks: Sequence[EncoderTask]) -> tuple[EncoderTask, ...]:
     """Return those whose heads are calibrated: of classes, numbers, and yes or no on texts without parent or child."""
+    unlinked = {task.name for task in unlinked_answers(tasks) if task.on == "text"}
+    return tuple(task for task in tasks if task.kind in ("multiclass", "regression") or task.name in unlinked)
+
+
+def unlinked_answers(tasks: Sequence[EncoderTask]) -> tuple[EncoderTask, ...]:
+    """Return the yes-or-no tasks without parent or child: no product of probabilities holds theirs."""
     parents = {task.parent for task in tasks}
-    return tuple(
-        task
-        for task in tasks
-        if task.kind in ("multiclass", "regression")
-        or (task.kind == "binary" and task.on == "text" and task.parent is None and task.name not in parents)
-    )
+    return tuple(task for task in tasks if task.kind == "binary" and task.parent is None and task.name not in parents)
 
 
 def fit(logits: Float64, labels: Int64, *, offset: bool) -> Calibration:

@@ -33,6 +33,7 @@ class HeldOut:
 
     def __init__(self, batches: Sequence[Batch], table: TokenTable, yardsticks: Mapping[str, float]) -> None:
         self.batches, self.table, self.yardsticks = batches, table, yardsticks
+        self._constants: dict[str, float] | None = None
 
     @torch.no_grad()
     def losses(self, model: MultiTaskEncoder, source: TextSource, limits: HeldOutLimits) -> dict[str, float]:
@@ -50,7 +51,10 @@ class HeldOut:
                 totals[name].append(float(loss))
         means = {name: sum(values) / len(values) for name, values in totals.items()}
         losses = means | scores.losses() | answers.refined()
-        yardsticks, costs = {**self.yardsticks, **scores.constants(), **answers.constants()}, limits.costs()
+        if self._constants is None:
+            # Labels alone say what they cost, and those never change.
+            self._constants = {**self.yardsticks, **scores.constants(), **answers.constants()}
+        yardsticks, costs = self._constants, limits.costs()
         return {name: loss / max(yardsticks[name], 1e-6) + costs.get(name, 0.0) for name, loss in losses.items()}
 
     def calibrate(self, model: MultiTaskEncoder, source: TextSource | None = None) -> Mapping[str, Calibration]:

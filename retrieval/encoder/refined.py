@@ -19,6 +19,7 @@ from scipy.optimize import minimize
 from scipy.special import expit
 
 from retrieval.encoder.batch import Batch, PairLabels, RowLabels
+from retrieval.encoder.calibrate import unlinked_answers
 from retrieval.encoder.data import EncoderTask
 from retrieval.encoder.model import Features, MultiTaskEncoder
 
@@ -89,12 +90,7 @@ class HeldOutAnswers:
     """
 
     def __init__(self, tasks: Sequence[EncoderTask]) -> None:
-        parents = {task.parent for task in tasks}
-        self.tasks = [
-            task
-            for task in tasks
-            if task.kind == "binary" and task.on != "text" and task.parent is None and task.name not in parents
-        ]
+        self.tasks = [task for task in unlinked_answers(tasks) if task.on != "text"]
         self._found: dict[str, list[Float64]] = defaultdict(list)
 
     def look(self, model: MultiTaskEncoder, batch: Batch, features: Features) -> None:
