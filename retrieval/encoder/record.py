@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -20,6 +21,8 @@ T = TypeVar("T")
 # In order: heads and projections on frozen vectors, heads alone on these; layers, projections and heads together, heads
 # alone on what the layers have become.
 PHASES: Final = ("warmup", "warmup_heads", "finetune", "finetune_heads")
+# Of a relative loss in the mean: below it nothing more is gained, or one solved task would decide for all.
+FLOOR: Final = 1e-3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +34,9 @@ class Validation:
         step: of that phase.
         losses: by task, the held-out loss over its constant predictor's: below 1 something was learnt. Where heads
             are calibrated it is the loss that calibration leaves.
-        mean: of the losses, by importance and evidence; early stopping goes by it.
+        mean: geometric, of the losses, by importance and evidence; early stopping goes by it. Halving what is left of
+            a loss counts alike, whether texts explain nearly all of a task's labels or little, as in the mean relative
+            gain over single tasks (Maninis et al., 2019).
         before: steps that the phases before it took.
     """
 
@@ -163,7 +168,8 @@ class Record:
         """
         weights = {name: self.weights.get(name, 1.0) for name in losses}
         counted = losses | dict(known or {})
-        mean = sum(weights[name] * counted[name] for name in losses) / max(sum(weights.values()), 1e-9)
+        logs = sum(weights[name] * math.log(max(counted[name], FLOOR)) for name in losses)
+        mean = math.exp(logs / max(sum(weights.values()), 1e-9))
         last = self.history[-1] if self.history else None
         before = 0 if last is None else last.before if last.phase == phase else last.overall
         validation = Validation(phase=phase, step=step, losses=losses, mean=mean, before=before)
