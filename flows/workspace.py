@@ -123,8 +123,9 @@ class Workspace(WorkspaceFolder):
             check_tasks(config.tasks)
             check_tables(config.tasks, config.source.declared)
             config.parts.check_sections(config.model_fields_set)
-            if config.candidates.trending_by is not None and not config.parts.events:
-                raise InvalidInputError("candidates.trending_by: expected events in the source, found none")
+            for key in ("trending_by", "campaigns"):
+                if getattr(config.candidates, key) and not config.parts.events:
+                    raise InvalidInputError(f"candidates.{key}: expected events in the source, found none")
             if config.parts.ranking:
                 config.ranking.check(config.tasks)
             if config.reply is not None:

@@ -29,6 +29,7 @@ _SOURCE_REASON: Final = {
     "semantic": _FAMILY_REASON[ENCODER],
     "trending": "popular now",
     "sequence": "often comes next",
+    "campaign": "in a campaign now",
 }
 
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import BaseModel, ConfigDict, Field
 
+from retrieval.campaigns import Campaign
 from retrieval.learnt_merge import MergeConfig
 from retrieval.quota import SourceQuota
+
+CampaignName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=64)]
 
 
 class RetrievalConfig(BaseModel):
@@ -21,6 +26,7 @@ class RetrievalConfig(BaseModel):
             no learnt merge does: queries by text or item, chosen sources, users without a history.
         trending_by: a column of the users; one who has a value there gets what trends among users of the same value.
         trending_smoothing: how many users of the whole population each such segment is blended with.
+        campaigns: by name, what is put forward for a while; with any, a release has the source `campaign`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -32,3 +38,4 @@ class RetrievalConfig(BaseModel):
     trending: tuple[str, ...] = ("buyers_28d", "decayed_90")
     trending_by: str | None = None
     trending_smoothing: float = Field(1000.0, ge=0)
+    campaigns: dict[CampaignName, Campaign] = Field(default_factory=dict)

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from infra.errors import InvalidInputError
 
-SourceName = Literal["semantic", "collaborative", "repeat", "trending", "sequence"]
+SourceName = Literal["semantic", "collaborative", "repeat", "trending", "sequence", "campaign"]
 
 # Why an answer is less than it could be; every one is counted by the service and never an error.
 Degraded = Literal[

@@ -20,6 +20,7 @@ from features.schema import HISTORY_STATS, ITEM_STATS, Float32, Int32, UserFeatu
 from infra.errors import InvalidInputError, unknown_name
 from retrieval import layout, sources
 from retrieval.asking import Asking
+from retrieval.campaigns import Audiences, Campaign, Campaigns, Mask, put_forward
 from retrieval.catalogue import CatalogueConfig
 from retrieval.collaborative import Collaborative
 from retrieval.config import RetrievalConfig
@@ -30,10 +31,10 @@ from retrieval.lazy_encoder import LazyEncoder, TextEncoderLike
 from retrieval.learnt_merge import LearntMerge, depths
 from retrieval.lists import SourceLists
 from retrieval.parts import Part
-from retrieval.query import Near
+from retrieval.query import Near, Query
 from retrieval.quota import PER, held_sources
 from retrieval.rows import ItemRows, mapped
-from retrieval.scope import Scopes
+from retrieval.scope import Scope, Scopes
 from retrieval.searchable import Searchable
 from retrieval.segments import Segments
 from retrieval.sequence.runtime import SequenceModel
@@ -75,6 +76,7 @@ class Retriever:
         sequence: what a history leads to; None where the release has no such model.
         merge: the learnt merge; None where the release has none.
         segments: what trends by segment of the users; None where the release has none.
+        audiences: whom the configured campaigns address.
         catalogue: how the release read its items' columns; None where it doesn't say.
         item_sequence: the newest logged change of items that it knows.
         texts: the text encoder.
@@ -92,6 +94,7 @@ class Retriever:
     sequence: SequenceModel | None = None
     merge: LearntMerge | None = None
     segments: Segments | None = None
+    audiences: Audiences = field(default_factory=lambda: Audiences(members={}))
     catalogue: CatalogueConfig | None = None
     item_sequence: int = 0
 
@@ -109,9 +112,10 @@ class Retriever:
                 f"found {wrong or {'user vectors': len(self.user_vectors)}}"
             )
         self._scopes = Scopes(self.snapshot)
-        self.sources = held_sources(users=self.collaborative is not None, sequence=self.sequence is not None)
+        self.ranked = held_sources(users=self.collaborative is not None, sequence=self.sequence is not None)
         if self.merge is not None:
-            self.merge.check(self.sources)
+            self.merge.check(self.ranked)
+        self._campaigns = Campaigns.of(self.config.campaigns, self.audiences, self._scopes.matching)
         following = self._following(self.snapshot, self.item_vectors)
         self._asking = Asking(
             users={user_id: position for position, user_id in enumerate(self.user_ids)},
@@ -160,6 +164,7 @@ class Retriever:
         config = release / layout.RETRIEVAL_CONFIG
         has_users = (release / layout.USER_IDS).exists()
         has_sequence = (release / layout.SEQUENCE_DIR).exists()
+        retrieval = RetrievalConfig.model_validate_json(config.read_bytes()) if config.exists() else RetrievalConfig()
         user_ids = json.loads((release / layout.USER_IDS).read_text(encoding="utf-8")) if has_users else []
         return cls(
             snapshot=ItemSnapshot.load(release / layout.SNAPSHOT),
@@ -169,11 +174,12 @@ class Retriever:
             user_vectors=mapped(release / layout.USER_VECTORS) if has_users else item_vectors[:0],
             collaborative=Collaborative.load(release / layout.COLLABORATIVE_DIR) if has_users else None,
             heads=Heads.load(release / layout.ENCODER_DIR) if (release / layout.ENCODER_HEADS).exists() else None,
-            config=RetrievalConfig.model_validate_json(config.read_bytes()) if config.exists() else RetrievalConfig(),
+            config=retrieval,
             texts=LazyEncoder.of(release) if load_encoder is None else LazyEncoder(load_encoder),
             sequence=SequenceModel.load(release / layout.SEQUENCE_DIR) if has_sequence else None,
             merge=LearntMerge.load((merge or release) / layout.MERGE),
             segments=Segments.load(release / layout.SEGMENTS, len(user_ids)),
+            audiences=Audiences.load(release / layout.AUDIENCES, retrieval.campaigns, len(user_ids)),
             catalogue=catalogue,
             item_sequence=0 if catalogue is None else catalogue.item_sequence,
         )
@@ -189,8 +195,14 @@ class Retriever:
         other.item_sequence = item_sequence
         following = other._following(snapshot, item_vectors)
         other._scopes, other._lists = Scopes(snapshot), replace(self._lists, index=index, sequence=following)
+        other._campaigns = Campaigns.of(self.config.campaigns, self.audiences, other._scopes.matching)
         other._asking = replace(self._asking, item_vectors=item_vectors, sequence=following)
         return other
+
+    @property
+    def sources(self) -> tuple[SourceName, ...]:
+        """Who may name candidates: those that are merged by rank, and campaigns where the release has any."""
+        return (*self.ranked, "campaign") if self.config.campaigns else self.ranked
 
     @property
     def following(self) -> SequenceSource | None:
@@ -252,19 +264,18 @@ class Retriever:
         scope = self._scopes.of(limits, now=now, excluded=self._unwanted(limits, user, item))
         query, degraded = self._asking.query(user, text, item)
         names = sources or self._applicable(user, item)
+        running = self._running(names, user, now)
+        names = [name for name in names if name != "campaign"]
         learnt = self.merge
-        if text is not None or item is not None or set(names) != set(self.sources) or not query.known:
+        if text is not None or item is not None or set(names) != set(self.ranked) or not query.known:
             learnt = None
         try:
-            if learnt is not None:
-                merged = self._lists.by_trees(learnt, query, scope, k)
-            else:
-                merged = self._lists.by_quota(query, scope, names, k)
+            merged = self._merged(learnt, query, scope, names, running, k)
         except IndexUnavailableError as error:
             log.warning("index_unavailable", error=str(error))
             degraded.append("index_unavailable")
             names = [name for name in names if name != "semantic"]
-            merged = self._lists.by_quota(query, scope, names, k)
+            merged = self._merged(None, query, scope, names, running, k)
         if not len(merged) and "trending" in self.sources and "trending" not in names and scope.allowed.any():
             merged = self._lists.by_quota(query, scope, ["trending"], k)
             if not {"encoder_unavailable", "index_unavailable"} & set(degraded):
@@ -289,6 +300,34 @@ class Retriever:
         """Return every source's list for a user, as deep as the learnt merge of `k` candidates looks."""
         query, _ = self._asking.query(user, None, None)
         return self._lists.rankings(query, self._scopes.of(NO_LIMITS, now=None), depths(k))
+
+    def _running(
+        self, names: Sequence[SourceName], user: UserFeatures | None, now: datetime | None
+    ) -> list[tuple[Campaign, Mask]]:
+        """Return the campaigns that take part in an answer, with their items."""
+        if "campaign" not in names:
+            return []
+        position = None if user is None else self.user_position(user.user_id)
+        return self._campaigns.running(self.snapshot.as_of if now is None else now, position)
+
+    def _merged(
+        self, learnt: LearntMerge | None, query: Query, scope: Scope, names: Sequence[SourceName],
+        running: Sequence[tuple[Campaign, Mask]], k: int,
+    ) -> Candidates:  # fmt: skip
+        """Return what the named sources find together, with every running campaign in its places.
+
+        A campaign's list is what the same sources would name if there were no other items; asked of campaigns alone,
+        all sources.
+        """
+        if learnt is not None:
+            merged = self._lists.by_trees(learnt, query, scope, k)
+        else:
+            merged = self._lists.by_quota(query, scope, names, k)
+        own = [
+            self._lists.by_quota(query, scope.within(items), names or self.ranked, campaign.room(k) if names else k)
+            for campaign, items in running
+        ]
+        return put_forward(merged, [found.items for found in own], k)
 
     def _unwanted(self, limits: Limits, user: UserFeatures | None, item: int | None) -> Sequence[int] | Int32:
         """Return positions of what the query itself rules out: the item asked about, what the user has bought."""

@@ -29,6 +29,7 @@ INDEX_LISTS: Final = "lists.npy"
 
 SNAPSHOT: Final = f"{ITEMS_DIR}/snapshot.parquet"
 SEGMENTS: Final = f"{ITEMS_DIR}/segments.npz"
+AUDIENCES: Final = f"{ITEMS_DIR}/audiences.npz"
 
 # Below collaborative/.
 ALS_USERS: Final = "als_users.npy"

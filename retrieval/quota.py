@@ -20,6 +20,7 @@ class Source(IntFlag):
     REPEAT = 4
     TRENDING = 8
     SEQUENCE = 16
+    CAMPAIGN = 32
 
     @classmethod
     def named(cls, name: SourceName) -> Source:
@@ -27,25 +28,27 @@ class Source(IntFlag):
         return cls[name.upper()]
 
 
-# What every release with users has, and all there is; in the order of their bits and of a learnt merge's ranks.
+# What every release with users has, and all that are merged by rank; in the order of their bits and of a learnt merge's
+# ranks. Campaigns have places of their own instead.
 ALWAYS: Final[tuple[SourceName, ...]] = ("semantic", "collaborative", "repeat", "trending")
 SOURCES: Final[tuple[SourceName, ...]] = (*ALWAYS, "sequence")
+_ALL: Final[tuple[SourceName, ...]] = (*SOURCES, "campaign")
 
 # By provenance bits: 500 candidates an answer would spend 6 ms on reading enum flags.
 _NAMES: Final[tuple[tuple[SourceName, ...], ...]] = tuple(
-    tuple(name for name in SOURCES if bits & Source.named(name)) for bits in range(2 ** len(SOURCES))
+    tuple(name for name in _ALL if bits & Source.named(name)) for bits in range(2 ** len(_ALL))
 )
 
 
 def held_sources(*, users: bool, sequence: bool) -> tuple[SourceName, ...]:
-    """Return the sources of a release that has users or not, and a sequence model or not."""
+    """Return the sources merged by rank of a release that has users or not, and a sequence model or not."""
     if not users:
         return ("semantic",)
     return SOURCES if sequence else ALWAYS
 
 
 def source_names(bits: int) -> Sequence[SourceName]:
-    """Return the names behind provenance bits, in the order of `SOURCES`."""
+    """Return the names behind provenance bits, in the order of the bits."""
     return _NAMES[bits]
 
 

@@ -49,6 +49,10 @@ class Scope:
             return self
         return Scope(open=self.open, excluded=np.union1d(self.excluded, items), absent=self.absent)
 
+    def within(self, mask: Mask) -> Scope:
+        """Return the same but for items outside bool `[n_items]`."""
+        return Scope(open=self.open & mask, excluded=self.excluded, absent=None)
+
 
 class Scopes:
     """Makes the scopes of requests to one release.
@@ -68,6 +72,14 @@ class Scopes:
         """Return whether an item's window holds an aware time."""
         mask = self._availability.at(now)
         return mask is None or bool(mask[item])
+
+    def matching(self, text: str) -> Mask:
+        """Return bool `[n_items]` (read-only): which items satisfy a filter, whoever may be named.
+
+        Raises:
+            FilterError: the text is no filter, or doesn't fit the items.
+        """
+        return self._filters.mask(text)
 
     def of(self, limits: Limits, *, now: datetime | None, excluded: Sequence[int] | Int32 = ()) -> Scope:
         """Return what a request may be answered with.

@@ -45,6 +45,7 @@ def validate(context: typer.Context, workspace: WorkspaceOption = None) -> None:
     from flows.group_checks import check_groups  # noqa: PLC0415
     from flows.monitor.scoring import check_texts  # noqa: PLC0415
     from flows.replies import read_replies  # noqa: PLC0415
+    from flows.stages.campaigns import check_campaigns  # noqa: PLC0415
     from flows.stages.item_changes import load_changed  # noqa: PLC0415
     from flows.workspace import Workspace  # noqa: PLC0415
 
@@ -58,6 +59,7 @@ def validate(context: typer.Context, workspace: WorkspaceOption = None) -> None:
     config.eligible.allowed(tables.items)
     for task in config.tasks:
         allowed_items(task, tables.items)
+    check_campaigns(config.candidates.campaigns, tables)
     if config.monitor is not None:
         classes = [task.name for task in config.tasks if task.on == "text" and task.kind == "multiclass"]
         check_texts(tables.texts, config.monitor, classes)

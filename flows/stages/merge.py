@@ -43,7 +43,7 @@ def fit_merge(data: Data, scene: Scene, horizon: timedelta, config: MergeConfig,
     with threadpool_limits(1, "blas"):  # as a service does
         for position, relevant, fresh in zip(truth.positions, truth.relevant, truth.fresh, strict=True):
             user = scene.users[position]
-            ranked = Ranked.of(retriever.rankings(user), len(retriever.history(user)[0]), retriever.sources)
+            ranked = Ranked.of(retriever.rankings(user), len(retriever.history(user)[0]), retriever.ranked)
             features.append(ranked.features)
             labels.append(np.isin(ranked.items, relevant))
             weights.append(np.where(np.isin(ranked.items, fresh), config.new_weight, 1.0))
@@ -53,7 +53,7 @@ def fit_merge(data: Data, scene: Scene, horizon: timedelta, config: MergeConfig,
         np.concatenate(labels).astype(np.float32),
         np.concatenate(weights).astype(np.float32),
         config,
-        retriever.sources,
+        retriever.ranked,
     )
     merge.save(out / MERGE)
     log.info("merge_fitted", cut=scene.cut.date().isoformat(), users=len(features), rows=len(rows))

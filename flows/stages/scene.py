@@ -19,6 +19,7 @@ import polars as pl
 
 from features.rows import ITEM_STATS_COLUMNS
 from features.schema import CATEGORY, ITEM_ID, ITEM_STATS, USER_ID, Float32
+from flows.stages.campaigns import audiences
 from flows.stages.collaborative import CollaborativeConfig, fit_collaborative
 from flows.stages.data import Data, Mask
 from flows.stages.segments import trending_segments
@@ -104,6 +105,9 @@ def build_scene(out: Path, data: Data, cut: datetime, parts: SceneParts, config:
     if wanted.trending_by is not None:
         segments = trending_segments(data, cut, eligible, wanted.trending_by, wanted.trending_smoothing)
         segments.save(out / layout.SEGMENTS)
+    addressed = audiences(wanted.campaigns, data.tables.users)
+    if addressed.members:
+        addressed.save(out / layout.AUDIENCES)
     if events.kept is not None:
         _take_over(events.kept, vectors, out)
         return

@@ -39,7 +39,7 @@ def test_report_holds_every_section(built: Built) -> None:
     assert {row.task for row in report.texts} == {"topic", "tone", "slots"}
     assert {row.rows for row in report.texts} == {"texts from 2017-12-04 00:00 on"}
     assert len(report.rankings) == len(report.retrieval) == 2
-    assert [row.source for row in report.retrieval[0].sources] == [*SOURCES, "merged"]
+    assert [row.source for row in report.retrieval[0].sources] == [*SOURCES, "campaign", "merged"]
     assert "sequence model" in {row.scorer for row in report.rankings[0].scorers}
     assert report.ablation
     assert len(report.examples) == 3
@@ -176,6 +176,22 @@ def _sequence(server: Server, user_id: str) -> list[str]:
     answer = httpx.post(f"{server.url}/v1/candidates", json=body).raise_for_status().json()
     assert {source for row in answer["candidates"] for source in row["sources"]} == {"sequence"}
     return [row["item_id"] for row in answer["candidates"]]
+
+
+def test_a_running_campaign_is_among_the_candidates_of_whom_it_addresses(built: Built, server: Server) -> None:
+    tables = Build.start(Workspace.load(built.folder), Settings(), CUT).data.tables
+    marked = {}
+    aged = pl.col("age") == "45-54"
+    for addressed, rows in ((True, tables.users.filter(aged)), (False, tables.users.filter(~aged))):
+        body = {"user_id": rows["user_id"][0], "k": 100}
+        answer = httpx.post(f"{server.url}/v1/candidates", json=body).raise_for_status().json()
+        marked[addressed] = [row["item_id"] for row in answer["candidates"] if "campaign" in row["sources"]]
+        recommended = httpx.post(f"{server.url}/v1/recommend", json={**body, "k": 5}).raise_for_status().json()
+        assert len(recommended["items"]) == 5
+    assert not marked[False]
+    assert len(marked[True]) == 20
+    brands = dict(tables.items.select("item_id", "brand").iter_rows())
+    assert {brands[item] for item in marked[True]} == {"Private"}
 
 
 def test_a_later_event_leaves_the_release_of_an_earlier_time(built: Built) -> None:

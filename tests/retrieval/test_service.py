@@ -166,7 +166,10 @@ def test_a_text_without_encoder_is_no_error(client: RetrievalClient) -> None:
         ({"user_id": "a", "k": 0}, "greater than or equal to 1"),
         ({"user_id": "a", "k": 5_000}, "at most 1000, found 5000"),
         ({"user_id": "a", "limit": 5}, "Extra inputs are not permitted"),
-        ({"user_id": "a", "sources": ["psychic"]}, "'semantic', 'collaborative', 'repeat', 'trending' or 'sequence'"),
+        (
+            {"user_id": "a", "sources": ["psychic"]},
+            "'semantic', 'collaborative', 'repeat', 'trending', 'sequence' or 'campaign'",
+        ),
         ({"user_id": "a", "filter": {"department": "MEAT"}}, "body.filter: Input should be a valid string"),
         ({"user_id": ""}, "at least 1 character"),
     ],
