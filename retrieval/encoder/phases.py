@@ -138,7 +138,8 @@ class Training:
         self.adaptation = Adaptation(self.prepared, config, self.baselines)
         start_class_names(self.model, config, self.adaptation.kept)
         self.balance = balance_with_limits(config, tasks, self.baselines, evidence(tasks, sample))
-        importance = config.balance.for_tasks({task.name: task.kind for task in tasks}).weights
+        # Not what `contrastive` adds: that is for their gradients, and would have retrieval alone decide.
+        importance = config.balance.weights
         self.record = Record(
             self.tracking,
             {name: importance.get(name, 1.0) * n / (n + EVIDENCE) for name, n in evidence(tasks, held_out).items()},

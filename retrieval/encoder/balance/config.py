@@ -152,8 +152,8 @@ class BalanceConfig(BaseModel):
             gradients. Rare labels gain from the others' whatever their share, frequent ones lose where it is small: on
             validation rows of the demo's data (five seeds) `volume` left purchase, repurchase and churn within .6
             standard deviations of models of their own or better.
-        weights: importance by task name; 1 for those left out, but for contrastive ones.
-        contrastive: importance of contrastive tasks that `weights` leaves out. Other heads multiply the shared vectors
+        weights: importance by task name, in gradients and in early stopping; 1 for those left out.
+        contrastive: of contrastive tasks that `weights` leaves out, in gradients alone. Other heads multiply the shared vectors
             by matrices of their own, these compare the vectors as they are: with three times the others' importance
             retrieval's loss there was that of a model of its own, with six times .1 % lower (its ranks .4 % worse with
             either). Methods that make gradients count alike whatever their scale ignore it.
