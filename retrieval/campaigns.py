@@ -153,6 +153,11 @@ class Campaigns:
                 raise NamedItemsError(f"candidates: campaigns: {name}: items: {error}") from None
         return cls(declared=declared, audiences=audiences, items=items)
 
+    @property
+    def empty(self) -> list[str]:
+        """Campaigns that name no item."""
+        return [name for name, mask in self.items.items() if not mask.any()]
+
     def running(self, now: datetime, user: int | None) -> list[tuple[Campaign, Mask]]:
         """Return the campaigns that address a user now, with their items.
 

@@ -116,6 +116,9 @@ class Retriever:
         if self.merge is not None:
             self.merge.check(self.ranked)
         self._campaigns = Campaigns.of(self.config.campaigns, self.audiences, self._scopes.matching)
+        for name in self._campaigns.empty:
+            # A brand may be misspelt, or its items come live.
+            log.warning("campaign_without_items", campaign=name, items=self.config.campaigns[name].items)
         following = self._following(self.snapshot, self.item_vectors)
         self._asking = Asking(
             users={user_id: position for position, user_id in enumerate(self.user_ids)},

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from structlog.testing import capture_logs
 
 from features.filters.items import NamedItemsError
 from features.schema import UserFeatures
@@ -227,3 +228,10 @@ def test_a_text_or_an_item_is_answered_without_campaigns(with_campaigns: Made) -
 def test_a_filter_that_does_not_fit_the_items_is_refused_at_loading(with_campaigns: Made) -> None:
     with pytest.raises(NamedItemsError, match=r"candidates: campaigns: late: items: .*unknown attribute 'organik'"):
         with_campaigns({"late": Campaign(items="organik")})
+
+
+def test_one_that_names_no_item_is_warned_of(with_campaigns: Made) -> None:
+    with capture_logs() as logs:
+        with_campaigns({"late": Campaign(items='brand == "Privat"'), "now": Campaign(items="organic")})
+    found = [line for line in logs if line["event"] == "campaign_without_items"]
+    assert [(line["campaign"], line["items"]) for line in found] == [("late", 'brand == "Privat"')]
