@@ -120,6 +120,19 @@ class Audiences:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class Running:
+    """A campaign that takes part in an answer.
+
+    Attributes:
+        campaign: as declared.
+        items: bool `[n_items]`, read-only: what it names.
+    """
+
+    campaign: Campaign
+    items: Mask
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Campaigns:
     """A release's campaigns, and what each names of the items of now.
 
@@ -158,15 +171,15 @@ class Campaigns:
         """Campaigns that name no item."""
         return [name for name, mask in self.items.items() if not mask.any()]
 
-    def running(self, now: datetime, user: int | None) -> list[tuple[Campaign, Mask]]:
-        """Return the campaigns that address a user now, with their items.
+    def running(self, now: datetime, user: int | None) -> list[Running]:
+        """Return the campaigns that address a user now.
 
         Args:
             now: aware time.
             user: position in the release, None for who is not in it.
         """
         return [
-            (campaign, self.items[name])
+            Running(campaign=campaign, items=self.items[name])
             for name, campaign in self.declared.items()
             if campaign.runs(now) and self.audiences.holds(name, user)
         ]

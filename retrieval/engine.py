@@ -20,7 +20,7 @@ from features.schema import HISTORY_STATS, ITEM_STATS, Float32, Int32, UserFeatu
 from infra.errors import InvalidInputError, unknown_name
 from retrieval import layout, sources
 from retrieval.asking import Asking
-from retrieval.campaigns import Audiences, Campaign, Campaigns, Mask, put_forward
+from retrieval.campaigns import Audiences, Campaigns, Running
 from retrieval.catalogue import CatalogueConfig
 from retrieval.collaborative import Collaborative
 from retrieval.config import RetrievalConfig
@@ -29,12 +29,12 @@ from retrieval.encoder.head_runtime import Heads
 from retrieval.index import IndexConfig, IndexUnavailableError, load_index
 from retrieval.lazy_encoder import LazyEncoder, TextEncoderLike
 from retrieval.learnt_merge import LearntMerge, depths
-from retrieval.lists import SourceLists
+from retrieval.lists import Asked, SourceLists
 from retrieval.parts import Part
-from retrieval.query import Near, Query
+from retrieval.query import Near
 from retrieval.quota import PER, held_sources
 from retrieval.rows import ItemRows, mapped
-from retrieval.scope import Scope, Scopes
+from retrieval.scope import Scopes
 from retrieval.searchable import Searchable
 from retrieval.segments import Segments
 from retrieval.sequence.runtime import SequenceModel
@@ -267,18 +267,20 @@ class Retriever:
         scope = self._scopes.of(limits, now=now, excluded=self._unwanted(limits, user, item))
         query, degraded = self._asking.query(user, text, item)
         names = sources or self._applicable(user, item)
-        running = self._running(names, user, now)
-        names = [name for name in names if name != "campaign"]
-        learnt = self.merge
-        if text is not None or item is not None or set(names) != set(self.ranked) or not query.known:
-            learnt = None
+        ranked = [name for name in names if name != "campaign"]
+        every = text is None and item is None and set(ranked) == set(self.ranked) and query.known
+        asked = Asked(
+            names=ranked,
+            behind=self.ranked,
+            running=self._running(user, now) if "campaign" in names else (),
+            learnt=self.merge if every else None,
+        )
         try:
-            merged = self._merged(learnt, query, scope, names, running, k)
+            merged = self._lists.together(query, scope, asked, k)
         except IndexUnavailableError as error:
             log.warning("index_unavailable", error=str(error))
             degraded.append("index_unavailable")
-            names = [name for name in names if name != "semantic"]
-            merged = self._merged(None, query, scope, names, running, k)
+            merged = self._lists.together(query, scope, asked.without_index, k)
         if not len(merged) and "trending" in self.sources and "trending" not in names and scope.allowed.any():
             merged = self._lists.by_quota(query, scope, ["trending"], k)
             if not {"encoder_unavailable", "index_unavailable"} & set(degraded):
@@ -304,33 +306,10 @@ class Retriever:
         query, _ = self._asking.query(user, None, None)
         return self._lists.rankings(query, self._scopes.of(NO_LIMITS, now=None), depths(k))
 
-    def _running(
-        self, names: Sequence[SourceName], user: UserFeatures | None, now: datetime | None
-    ) -> list[tuple[Campaign, Mask]]:
-        """Return the campaigns that take part in an answer, with their items."""
-        if "campaign" not in names:
-            return []
+    def _running(self, user: UserFeatures | None, now: datetime | None) -> Sequence[Running]:
+        """Return the campaigns that address a user now."""
         position = None if user is None else self.user_position(user.user_id)
         return self._campaigns.running(self.snapshot.as_of if now is None else now, position)
-
-    def _merged(
-        self, learnt: LearntMerge | None, query: Query, scope: Scope, names: Sequence[SourceName],
-        running: Sequence[tuple[Campaign, Mask]], k: int,
-    ) -> Candidates:  # fmt: skip
-        """Return what the named sources find together, with every running campaign in its places.
-
-        A campaign's list is what the same sources would name if there were no other items; asked of campaigns alone,
-        all sources.
-        """
-        if learnt is not None:
-            merged = self._lists.by_trees(learnt, query, scope, k)
-        else:
-            merged = self._lists.by_quota(query, scope, names, k)
-        own = [
-            self._lists.by_quota(query, scope.within(items), names or self.ranked, campaign.room(k) if names else k)
-            for campaign, items in running
-        ]
-        return put_forward(merged, [found.items for found in own], k)
 
     def _unwanted(self, limits: Limits, user: UserFeatures | None, item: int | None) -> Sequence[int] | Int32:
         """Return positions of what the query itself rules out: the item asked about, what the user has bought."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from features.schema import Float32, Int32
 from retrieval import sources
+from retrieval.campaigns import Running, put_forward
 from retrieval.collaborative import Collaborative
 from retrieval.contract import SourceName
 from retrieval.learnt_merge import LearntMerge, depths
@@ -16,6 +17,29 @@ from retrieval.scope import Scope
 from retrieval.searchable import Searchable
 from retrieval.sequence.source import SequenceSource
 from retrieval.sources import Candidates, Ranking
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Asked:
+    """Who is asked for candidates.
+
+    Attributes:
+        names: sources that are merged by rank; none leaves all places to campaigns.
+        behind: those that order each campaign's items.
+        running: campaigns that take part.
+        learnt: merges all of the release's sources; None merges `names` by quotas.
+    """
+
+    names: Sequence[SourceName]
+    behind: Sequence[SourceName]
+    running: Sequence[Running] = ()
+    learnt: LearntMerge | None = None
+
+    @property
+    def without_index(self) -> Asked:
+        """The same but for the semantic source."""
+        names, behind = ([name for name in own if name != "semantic"] for own in (self.names, self.behind))
+        return Asked(names=names, behind=behind, running=self.running)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -40,6 +64,21 @@ class SourceLists:
     trending: Int32
     quota: SourceQuota
     sequence: SequenceSource | None = None
+
+    def together(self, query: Query, scope: Scope, asked: Asked, k: int) -> Candidates:
+        """Return what the asked sources find, with every running campaign in its places.
+
+        A campaign's list is what sources would name if there were no other items.
+        """
+        if asked.learnt is not None:
+            merged = self.by_trees(asked.learnt, query, scope, k)
+        else:
+            merged = self.by_quota(query, scope, asked.names, k)
+        own = []
+        for each in asked.running:
+            places = each.campaign.room(k) if asked.names else k
+            own.append(self.by_quota(query, scope.within(each.items), asked.behind, places).items)
+        return put_forward(merged, own, k)
 
     def by_quota(self, query: Query, scope: Scope, names: Sequence[SourceName], k: int) -> Candidates:
         """Ask the sources `names` for their quotas and merge these by fused ranks."""

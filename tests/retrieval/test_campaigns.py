@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import shutil
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta, timezone
@@ -20,8 +22,9 @@ from features.schema import UserFeatures
 from retrieval import layout
 from retrieval.campaigns import Audiences, AudiencesError, Campaign, put_forward
 from retrieval.config import RetrievalConfig
-from retrieval.contract import Limits
+from retrieval.contract import Limits, SourceName
 from retrieval.engine import Retriever
+from retrieval.index import IndexUnavailableError
 from retrieval.quota import Source
 from retrieval.sources import Candidates
 from tests.retrieval.conftest import DEPARTMENTS, World
@@ -235,3 +238,23 @@ def test_one_that_names_no_item_is_warned_of(with_campaigns: Made) -> None:
         with_campaigns({"late": Campaign(items='brand == "Privat"'), "now": Campaign(items="organic")})
     found = [line for line in logs if line["event"] == "campaign_without_items"]
     assert [(line["campaign"], line["items"]) for line in found] == [("late", 'brand == "Privat"')]
+
+
+def test_an_index_out_of_reach_leaves_campaigns_to_the_other_sources(
+    with_campaigns: Made, features: Features, world: World
+) -> None:
+    found = with_campaigns({"late": Campaign(items="organic")})
+
+    def refuse(*_: object) -> None:
+        raise IndexUnavailableError("milvus: connection refused")
+
+    broken = copy.copy(found.index)
+    object.__setattr__(broken, "search", refuse)
+    cut_off = dataclasses.replace(found, index=broken)
+    organic = world.snapshot.attributes["organic"].to_numpy()
+    asked: list[list[SourceName]] = [["campaign"], ["semantic", "campaign"]]
+    for sources in asked:
+        answer = cut_off.candidates(features(3), 20, sources=sources)
+        assert answer.degraded == ("index_unavailable",)
+        assert len(answer.candidates) == 20
+        assert organic[answer.candidates.items].all()

@@ -153,10 +153,10 @@ class BalanceConfig(BaseModel):
             validation rows of the demo's data (five seeds) `volume` left purchase, repurchase and churn within .6
             standard deviations of models of their own or better.
         weights: importance by task name, in gradients and in early stopping; 1 for those left out.
-        contrastive: of contrastive tasks that `weights` leaves out, in gradients alone. Other heads multiply the shared vectors
-            by matrices of their own, these compare the vectors as they are: with three times the others' importance
-            retrieval's loss there was that of a model of its own, with six times .1 % lower (its ranks .4 % worse with
-            either). Methods that make gradients count alike whatever their scale ignore it.
+        contrastive: the same of contrastive tasks that `weights` leaves out, in gradients alone. Other heads multiply
+            the shared vectors by matrices of their own, these compare the vectors as they are: with three times the
+            others' importance retrieval's loss there was that of a model of its own, with six times .1 % lower (its
+            ranks .4 % worse with either). Methods that make gradients count alike whatever their scale ignore it.
         level: where gradients are compared: at the `feature`s that the heads read (about a tenth dearer than static),
             at the `lora` parameters, or at every shared `parameter` (4 to 8 times a step). Without meaning for
             methods that weigh losses.
