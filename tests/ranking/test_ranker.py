@@ -14,8 +14,8 @@ from ranking.contract import ClassPrediction, TagsPrediction
 from ranking.objective import ObjectiveError
 from ranking.predictor import Predictor
 from ranking.ranker import Ranker
-from ranking.rerank import RerankConfig
 from ranking.rows import CutData, CutRows
+from ranking.rules.config import Discovery, Rules
 from retrieval.warmup import WarmupError
 
 
@@ -99,7 +99,7 @@ def test_no_items(ranker: Ranker, user: UserFeatures) -> None:
 
 
 def test_discovery_rule(ranker: Ranker, user: UserFeatures) -> None:
-    rules = RerankConfig(discovery_every=2, first_page=0)
+    rules = Rules(discovery=Discovery(every=2, first_page=0))
     found = ranker.rank(user, ITEMS[:90], rules=rules).items
     new = ~np.isin(found, user.items)
     assert new[:20].reshape(-1, 2).any(axis=1).all()
