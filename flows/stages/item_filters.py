@@ -8,7 +8,7 @@ from features.filters.check import check
 from features.filters.errors import FilterError
 from features.filters.items import NamedItemsError
 from features.filters.parse import parse
-from features.schema import ITEM_STATS
+from features.schema import ITEM_ID, ITEM_STATS
 from ranking.rules.catalogue import check_attributes
 from ranking.rules.config import Rules
 
@@ -41,4 +41,5 @@ def check_rules(rules: Rules, items: pl.DataFrame) -> None:
     for where, rule in rules.named():
         if rule.items is not None:
             check_item_filter(rule.items, items, f"ranking: rules.{where}.items")
-    check_attributes(rules, items)
+    # A release's attributes are the columns but for these: a name of a statistic means that one.
+    check_attributes(rules, items.select(pl.exclude(ITEM_ID, *ITEM_STATS)))

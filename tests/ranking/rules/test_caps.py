@@ -40,6 +40,13 @@ def test_what_cannot_be_met_is_met_as_far_as_possible() -> None:
     assert ordered("aaab", Cap(attribute="x", most=1, within=2)) == [0, 3, 1, 2]
 
 
+def test_it_looks_ahead_where_it_must() -> None:
+    """Behind b, the two a's would stand side by side: a b a."""
+    assert ordered("baa", Cap(attribute="x", most=1, within=2)) == [1, 0, 2]
+    # Three a's can't be kept apart by one b: then the best item stays where it is.
+    assert ordered("baaa", Cap(attribute="x", most=1, within=2)) == [0, 1, 2, 3]
+
+
 def test_of_two_caps_the_fewest_are_broken() -> None:
     """After row 0, row 1 breaks both caps, row 2 only the first."""
     caps = (Cap(attribute="brand", most=1, first=3), Cap(attribute="kind", most=1, first=3))
@@ -72,15 +79,29 @@ def test_the_first_places_hold_where_they_can(text: str, most: int, first: int, 
         assert own == sorted(own)
 
 
-@given(text=VALUES, most=st.integers(1, 2), within=st.integers(2, 5))
-def test_consecutive_places_hold_where_any_item_left_keeps_them(text: str, most: int, within: int) -> None:
+def can_be_kept(left: str, most: int, within: int, window: str = "") -> bool:
+    """Whether any order of what is left keeps the cap: tries them all."""
+    return not left or any(
+        can_be_kept(left.replace(value, "", 1), most, within, (window + value)[1 - within :])
+        for value in set(left)
+        if value == "-" or window.count(value) < most
+    )
+
+
+@given(text=st.text(alphabet="abc-", max_size=8), most=st.integers(1, 3), within=st.integers(2, 5))
+def test_consecutive_places_hold_wherever_they_can(text: str, most: int, within: int) -> None:
     found = ordered(text, Cap(attribute="x", most=most, within=within))
     assert sorted(found) == list(range(len(text)))
     values = [text[row] for row in found]
-    for place, value in enumerate(values):
+    broken = [
+        value != "-" and values[max(0, place - within + 1) : place].count(value) >= most
+        for place, value in enumerate(values)
+    ]
+    if can_be_kept(text, most, within):
+        assert not any(broken)
+    for place in np.flatnonzero(broken):  # as a rule, only where every item left would break it
         window = values[max(0, place - within + 1) : place]
-        if value != "-" and window.count(value) >= most:
-            assert all(other != "-" and window.count(other) >= most for other in values[place:])
+        assert all(other != "-" and window.count(other) >= most for other in values[place:])
 
 
 @given(text=VALUES)
