@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +20,7 @@ import polars as pl
 import structlog
 
 from features.event_log import SEQUENCE, Event, EventLog
+from features.exposures import unanswered
 from features.rows import wide_user_rows
 from features.schema import (
     CATEGORY,
@@ -104,6 +106,11 @@ class UserBase:
             as_of=datetime.fromisoformat(meta["as_of"]),
             sequence=meta["sequence"],
         )
+
+    @cached_property
+    def item_ids(self) -> list[str]:
+        """Every item's id, by position."""
+        return list(self.positions)
 
     def of_user(self, user_id: str) -> pl.DataFrame:
         """Return the user's events: user 0, item, event, timestamp, value, quantity."""
@@ -213,11 +220,7 @@ class EventProcessor:
         """Return the user's row as of now: what `features.rows.user_features` takes."""
         base = self._base
         logged = self._since_base(self._log.read(user_id=user_id))
-        positions = [base.positions.get(item) for item in logged[ITEM_ID].to_list()]
-        fresh = logged.with_columns(
-            pl.lit(0, pl.Int32).alias(USER), pl.Series(ITEM, positions, dtype=pl.Int32)
-        ).drop_nulls(ITEM)
-        events = pl.concat([base.of_user(user_id), fresh.select(_ENCODED)])
+        events = self._with_logged(user_id, logged)
         latest = logged[TIMESTAMP].max()
         cut = base.as_of
         if isinstance(latest, datetime):
@@ -229,6 +232,30 @@ class EventProcessor:
             user_history(before, 1),
             user_category(before, base.categories, 1),
         )
+
+    def shown(self, user_id: str, days: float, now: datetime) -> dict[str, int]:
+        """Return item id -> how often it was shown to the user in the last days, since her last answer to it.
+
+        Items that came after the last refresh are not counted.
+
+        Args:
+            user_id: whose.
+            days: so many, back from `now`.
+            now: aware time.
+        """
+        logged = self._since_base(self._log.read(user_id=user_id))
+        events = self._with_logged(user_id, logged)
+        counts = unanswered(events, now - timedelta(days=days), self._config)
+        return {self._base.item_ids[item]: count for item, count in counts.items()}
+
+    def _with_logged(self, user_id: str, logged: pl.DataFrame) -> pl.DataFrame:
+        """Return the user's events of the last refresh, and those logged since of items that it knew."""
+        base = self._base
+        positions = [base.positions.get(item) for item in logged[ITEM_ID].to_list()]
+        fresh = logged.with_columns(
+            pl.lit(0, pl.Int32).alias(USER), pl.Series(ITEM, positions, dtype=pl.Int32)
+        ).drop_nulls(ITEM)
+        return pl.concat([base.of_user(user_id), fresh.select(_ENCODED)])
 
     def _since_base(self, logged: pl.DataFrame) -> pl.DataFrame:
         """Keep what the base lacks: logged after the refresh read the log, or not before the refresh's time."""

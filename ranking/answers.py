@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
@@ -14,7 +15,7 @@ from features.schema import Int32, UserFeatures
 from infra.errors import UnavailableError
 from infra.watcher import Loaded
 from ranking import predictions, warmup
-from ranking.candidates import CandidateSource, Found, trending
+from ranking.candidates import CandidateSource, Found, trending, with_pinned
 from ranking.contract import (
     ItemExplanation,
     PredictRequest,
@@ -30,7 +31,8 @@ from ranking.layout import SCHEMA
 from ranking.predictor import Predictor
 from ranking.ranker import Ranked, Ranker
 from ranking.reply.config import Replies
-from ranking.users import UserReader
+from ranking.rules.config import Rules
+from ranking.users import ShownSource, UserReader
 from retrieval.contract import RequestTooWideError, SourceName
 from retrieval.encoder.layout import TaskOn
 from retrieval.engine import Retriever
@@ -148,12 +150,14 @@ class Answerer:
         candidates: where `/v1/recommend` gets candidates.
         metrics: counts fallbacks and times the parts.
         max_batch: most entries that one request may list.
+        shown: what users were shown; None where nothing tells.
     """
 
     users: UserReader | None
     candidates: CandidateSource
     metrics: Metrics
     max_batch: int
+    shown: ShownSource | None = None
 
     def rank(self, loaded: Loaded[LoadedRelease], request: RankRequest, request_id: str) -> RankResponse:
         """Answer `/v1/rank`.
@@ -161,6 +165,7 @@ class Answerer:
         Raises:
             MissingPartError: the release ranks nothing.
             ObjectiveError: no such objective.
+            NamedItemsError, RuleError: a rule names what the items lack.
             RequestTooWideError: more items than `max_batch`.
         """
         self._check(len(request.items))
@@ -182,14 +187,16 @@ class Answerer:
             MissingPartError: the release ranks nothing, or lacks a source asked for.
             FilterError: the filter is none, or doesn't fit the items.
             ObjectiveError: no such objective.
+            NamedItemsError, RuleError: a rule names what the items lack.
             RequestTooWideError: more candidates, or a longer list of items, than `max_batch`.
         """
-        self._check(max(request.candidates, request.widest))
+        pinned = () if request.rules is None else request.rules.pinned
+        self._check(max(request.candidates, request.widest, len(pinned)))
         ranker = ranker_of(loaded)
         check_sources(loaded.release_id, request.sources or (), ranker.retriever.sources)
         user, degraded = self._read(request.user_id)
         with self._timed("candidates"):
-            found = self._find(request, user, ranker.retriever, degraded)
+            found = self._find(request, user, ranker, degraded)
         degraded += [reason for reason in found.degraded if reason not in degraded]
         asked = _Asked(user, found.items, found.sources, request_id, [], degraded)
         return self._ranked(ranker, loaded.release_id, request, asked)
@@ -233,10 +240,12 @@ class Answerer:
             return self.users.read(user_id)
 
     def _find(
-        self, request: RecommendRequest, user: UserFeatures, retriever: Retriever, degraded: list[RankDegraded]
+        self, request: RecommendRequest, user: UserFeatures, ranker: Ranker, degraded: list[RankDegraded]
     ) -> Found:
+        retriever, pinned = ranker.retriever, _rules(ranker, request).pinned
         try:
-            return self.candidates.find(request, user, retriever)
+            found = self.candidates.find(request, user, retriever)
+            return with_pinned(found, pinned, self.candidates, request, user, retriever) if pinned else found
         except UnavailableError as error:
             log.warning("retrieval_unavailable", error=str(error))
             degraded.append("retrieval_unavailable")
@@ -245,13 +254,16 @@ class Answerer:
     def _ranked(
         self, ranker: Ranker, release_id: str, request: RankRequest | RecommendRequest, asked: _Asked
     ) -> RankResponse:
+        rules = _rules(ranker, request)
+        shown = self._shown(request, rules)
         with self._timed("rank"):
             ranked = ranker.rank(
                 asked.user,
                 asked.items,
                 k=request.k,
                 objective_name=request.objective,
-                rules=request.rules,
+                rules=rules,
+                shown=shown,
                 explain=request.explain,
                 sources=asked.sources,
             )
@@ -263,6 +275,14 @@ class Answerer:
             unknown_items=asked.unknown,
             degraded=asked.degraded,
         )
+
+    def _shown(self, request: RankRequest | RecommendRequest, rules: Rules) -> Mapping[str, int]:
+        if rules.frequency is None:
+            return {}
+        if request.context.shown is not None or self.shown is None:
+            return request.context.shown or {}
+        with self._timed("shown"):
+            return self.shown.shown(request.user_id, rules.frequency.days, datetime.now(UTC))
 
     def _timed(self, part: str) -> AbstractContextManager[object]:
         return self.metrics.timed(part)
@@ -278,6 +298,10 @@ class _Asked:
     request_id: str
     unknown: list[str]
     degraded: list[RankDegraded]
+
+
+def _rules(ranker: Ranker, request: RankRequest | RecommendRequest) -> Rules:
+    return ranker.models.schema.rules if request.rules is None else request.rules
 
 
 def _rows(request: PredictRequest) -> tuple[TaskOn, Sequence[str]]:
@@ -300,6 +324,7 @@ def _items(ids: Sequence[str], ranked: Ranked, asked: _Asked) -> list[RankedItem
                 "tasks": {task: values[row] for task, values in columns.items() if values[row] == values[row]},
                 "sources": named.get(item),
                 "explanation": None if ranked.explanations is None else _explanation(ranked.explanations[row]),
+                "rules": None if ranked.moved is None else ranked.moved[row],
             }
             for row, (item, score) in enumerate(zip(ranked.items.tolist(), ranked.scores.tolist(), strict=True))
         ]

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
+import numpy as np
+
 from features.schema import Int32, UserFeatures
 from retrieval.client import RetrievalClient
 from retrieval.contract import Degraded, SourceName
@@ -83,6 +85,37 @@ class RemoteCandidates:
         held = positions >= 0
         names = [candidate.sources for candidate, own in zip(answer.candidates, held, strict=True) if own]
         return Found(items=positions[held], sources=names, degraded=answer.degraded)
+
+
+def with_pinned(
+    found: Found, pinned: Sequence[str], source: CandidateSource, request: RecommendRequest, user: UserFeatures,
+    retriever: Retriever,
+) -> Found:  # fmt: skip
+    """Return what was found and, behind it, those of the pinned items that it lacks and the request allows.
+
+    Args:
+        found: candidates of the request.
+        pinned: item ids; those that the release doesn't hold are ignored.
+        source: where they come from; this raises its errors.
+        request: what was asked.
+        user: her features.
+        retriever: of the release that ranks.
+    """
+    positions = retriever.snapshot.positions(pinned)
+    lacking = (positions >= 0) & ~np.isin(positions, found.items)
+    wanted = {item_id for item_id, own in zip(pinned, lacking.tolist(), strict=True) if own}
+    if request.allow is not None:
+        wanted &= set(request.allow)
+    if not wanted:
+        return found
+    # Any source may name them: nothing else is allowed.
+    asked = request.model_copy(update={"allow": sorted(wanted), "candidates": len(wanted), "sources": None})
+    more = source.find(asked, user, retriever)
+    return Found(
+        items=np.concatenate([found.items, more.items]),
+        sources=[*found.sources, *more.sources],
+        degraded=found.degraded,
+    )
 
 
 def trending(request: RecommendRequest, user: UserFeatures, retriever: Retriever) -> Found:

@@ -27,7 +27,7 @@ from ranking.contract import (
     ReleasesResponse,
 )
 from ranking.reply.contract import FeedbackRequest, FeedbackResponse, ReplyRequest, ReplyResponse
-from ranking.rerank import RerankConfig
+from ranking.rules.config import Rules
 from retrieval.client import AskedLimits, AsyncRetrievalClient, RetrievalClient
 from retrieval.contract import SourceName
 
@@ -41,15 +41,16 @@ _FEEDBACK: Final = "/v1/feedback"
 
 
 class AskedRecommendation(AskedLimits, total=False):
-    """Fields of `RecommendRequest` beside the user's id, and the `request_id` of its context."""
+    """Fields of `RecommendRequest` beside the user's id, and `request_id` and `shown` of its context."""
 
     k: int
     candidates: int
     sources: Sequence[SourceName] | None
     objective: str | None
-    rules: RerankConfig | None
+    rules: Rules | None
     explain: bool
     request_id: str | None
+    shown: Mapping[str, int] | None
 
 
 class RankingClient(RetrievalClient):
@@ -62,9 +63,10 @@ class RankingClient(RetrievalClient):
         *,
         k: int | None = None,
         objective: str | None = None,
-        rules: RerankConfig | None = None,
+        rules: Rules | None = None,
         explain: bool = False,
         request_id: str | None = None,
+        shown: Mapping[str, int] | None = None,
     ) -> RankResponse:
         """Order a user's items; see `RankRequest`.
 
@@ -73,7 +75,9 @@ class RankingClient(RetrievalClient):
             PolyrankError: the subclass of the answer's status.
         """
         return self._post(
-            _RANK, RankResponse, _rank(user_id, item_ids, k, objective, rules, explain=explain, request_id=request_id)
+            _RANK,
+            RankResponse,
+            _rank(user_id, item_ids, k, objective, rules, explain=explain, request_id=request_id, shown=shown),
         )
 
     def recommend(self, user_id: str, **request: Unpack[AskedRecommendation]) -> RankResponse:
@@ -131,13 +135,16 @@ class AsyncRankingClient(AsyncRetrievalClient):
         *,
         k: int | None = None,
         objective: str | None = None,
-        rules: RerankConfig | None = None,
+        rules: Rules | None = None,
         explain: bool = False,
         request_id: str | None = None,
+        shown: Mapping[str, int] | None = None,
     ) -> RankResponse:
         """Order a user's items; raises as `RankingClient.rank` does."""
         return await self._post(
-            _RANK, RankResponse, _rank(user_id, item_ids, k, objective, rules, explain=explain, request_id=request_id)
+            _RANK,
+            RankResponse,
+            _rank(user_id, item_ids, k, objective, rules, explain=explain, request_id=request_id, shown=shown),
         )
 
     async def recommend(self, user_id: str, **request: Unpack[AskedRecommendation]) -> RankResponse:
@@ -192,10 +199,11 @@ def _rank(
     item_ids: Sequence[str],
     k: int | None,
     objective: str | None,
-    rules: RerankConfig | None,
+    rules: Rules | None,
     *,
     explain: bool,
     request_id: str | None,
+    shown: Mapping[str, int] | None,
 ) -> RankRequest:
     values = {
         "user_id": user_id,
@@ -204,14 +212,14 @@ def _rank(
         "objective": objective,
         "rules": rules,
         "explain": explain,
-        "context": {"request_id": request_id},
+        "context": {"request_id": request_id, "shown": shown},
     }
     return checked(RankRequest, values)
 
 
 def _recommend(user_id: str, asked: AskedRecommendation) -> RecommendRequest:
     values: dict[str, object] = {"user_id": user_id, **asked}
-    values["context"] = {"request_id": values.pop("request_id", None)}
+    values["context"] = {name: values.pop(name, None) for name in ("request_id", "shown")}
     return checked(RecommendRequest, values)
 
 

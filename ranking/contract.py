@@ -7,7 +7,7 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
 from features.event_log import Event
-from ranking.rerank import RerankConfig
+from ranking.rules.config import RuleName, Rules
 from retrieval.contract import MAX_TEXT, Degraded, Limits, SourceName
 
 # Why an answer is less than it could be: retrieval's reasons and ranking's own; each is counted, none is an error.
@@ -47,9 +47,12 @@ class Context(_Contract):
 
     Attributes:
         request_id: the caller's own id; the answer carries it back and events may name it.
+        shown: item id -> how often it was shown to the user of late without an answer, for a rule on frequency; by
+            default what the event log says.
     """
 
     request_id: Id | None = None
+    shown: dict[str, Annotated[int, Field(ge=0)]] | None = Field(None, max_length=MAX_ITEMS)
 
 
 class RankRequest(_Contract):
@@ -69,7 +72,7 @@ class RankRequest(_Contract):
     items: list[ItemRef] = Field(min_length=1, max_length=MAX_ITEMS)
     k: int | None = Field(None, ge=1, le=MAX_ITEMS)
     objective: str | None = None
-    rules: RerankConfig | None = None
+    rules: Rules | None = None
     explain: bool = False
     context: Context = Context()
 
@@ -91,7 +94,7 @@ class RecommendRequest(Limits):
     candidates: int = Field(500, ge=1, le=MAX_ITEMS)
     sources: list[SourceName] | None = Field(None, min_length=1)
     objective: str | None = None
-    rules: RerankConfig | None = None
+    rules: Rules | None = None
     explain: bool = False
     context: Context = Context()
 
@@ -119,6 +122,7 @@ class RankedItem(_Contract):
         tasks: calibrated probabilities of the tasks that apply to this user and item.
         sources: which sources named it; absent in `/v1/rank`.
         explanation: if asked for.
+        rules: those that moved it; absent where no rule was set.
     """
 
     item_id: str
@@ -126,6 +130,7 @@ class RankedItem(_Contract):
     tasks: dict[str, float]
     sources: list[SourceName] | None = None
     explanation: ItemExplanation | None = None
+    rules: list[RuleName] | None = None
 
 
 class RankResponse(_Contract):

@@ -23,8 +23,8 @@ from ranking.calibration import CalibrationConfig, Calibrator, fit_calibrator, r
 from ranking.gbdt import GbdtConfig, TrainingRows, fit_binary, fit_rank
 from ranking.models import RankingModels, RankingSchema, pair_inputs, user_inputs
 from ranking.objective import DEFAULT, ObjectiveConfig
-from ranking.rerank import RerankConfig
 from ranking.rows import CutRows
+from ranking.rules.config import Rules
 from ranking.signals import SignalSchema
 from ranking.spaces import pair_tasks, user_tasks
 
@@ -48,7 +48,7 @@ class RankingConfig(BaseModel):
         blend: see there.
         calibration: see there.
         objectives: what a request may ask for; left out, the main task's probability.
-        rerank: rules after scoring.
+        rules: on the order, after scoring.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -60,7 +60,7 @@ class RankingConfig(BaseModel):
     blend: BlendConfig = BlendConfig()
     calibration: CalibrationConfig = CalibrationConfig()
     objectives: ObjectiveConfig = ObjectiveConfig()
-    rerank: RerankConfig = RerankConfig()
+    rules: Rules = Rules()
 
     @model_validator(mode="before")
     @classmethod
@@ -150,7 +150,7 @@ def fit_ranking(
             tuple(user_trees),
             main_task=config.main_task,
             objectives=config.objectives,
-            rerank=config.rerank,
+            rules=config.rules,
         ),
         trees=trees,
         rank=rank,

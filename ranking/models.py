@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,15 +20,20 @@ from ranking.blend import BlendInputs, Float64, MultiTaskBlend, blend_inputs, us
 from ranking.calibration import Calibrator
 from ranking.layout import BLEND, CALIBRATION, RANK, SCHEMA, gbdt_model
 from ranking.objective import ObjectiveConfig
-from ranking.rerank import RerankConfig
+from ranking.rules.config import Rules
 from ranking.signals import Signals, SignalSchema
 from ranking.spaces import Bool
 
 if TYPE_CHECKING:
     import lightgbm as lgb
 
+VERSION: Final = 2
 # A pair whose item the user never bought has no count of purchases.
 _COUNT: Final = FEATURES.index("history_count")
+
+
+class SchemaVersionError(ConflictError):
+    """A release whose `schema.json` is of another version of this code."""
 
 
 class FeatureMismatchError(ConflictError):
@@ -47,12 +53,12 @@ class RankingSchema(BaseModel):
         pair_models, user_models: tasks with trees.
         main_task: the task whose trees order lists best: explanations are about it.
         objectives: what a request may ask for.
-        rerank: rules after scoring.
+        rules: on the order, after scoring.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    version: Literal[1] = 1
+    version: Literal[2] = VERSION
     features: tuple[str, ...]
     feature_hash: str
     feature_schema_hash: str
@@ -63,7 +69,7 @@ class RankingSchema(BaseModel):
     user_models: tuple[str, ...]
     main_task: str
     objectives: ObjectiveConfig
-    rerank: RerankConfig
+    rules: Rules
 
     @classmethod
     def of(
@@ -74,7 +80,7 @@ class RankingSchema(BaseModel):
         *,
         main_task: str,
         objectives: ObjectiveConfig,
-        rerank: RerankConfig,
+        rules: Rules,
     ) -> RankingSchema:
         """Describe models fitted by this code."""
         return cls(
@@ -88,8 +94,22 @@ class RankingSchema(BaseModel):
             user_models=user_models,
             main_task=main_task,
             objectives=objectives,
-            rerank=rerank,
+            rules=rules,
         )
+
+    @classmethod
+    def load(cls, path: Path) -> RankingSchema:
+        """Read `schema.json`.
+
+        Raises:
+            SchemaVersionError: another version of this code wrote it.
+        """
+        body = json.loads(path.read_bytes())
+        if body.get("version") != VERSION:
+            raise SchemaVersionError(
+                f"{path}: expected version {VERSION}, found {body.get('version')}; build a release with this version"
+            )
+        return cls.model_validate(body)
 
     @property
     def signals(self) -> SignalSchema:
@@ -162,8 +182,9 @@ class RankingModels:
 
         Raises:
             FeatureMismatchError: the models were fitted on other features than this code computes.
+            SchemaVersionError: they were saved by another version.
         """
-        schema = RankingSchema.model_validate_json((release / SCHEMA).read_bytes())
+        schema = RankingSchema.load(release / SCHEMA)
         schema.check()
         return cls(
             schema=schema,

@@ -18,7 +18,9 @@ from ranking.assemble import assemble, assemble_user
 from ranking.blend import BlendInputs, Float64
 from ranking.explain import Explanation, explanations
 from ranking.models import RankingModels
-from ranking.rerank import RerankConfig, discover
+from ranking.rules.apply import Listed, apply
+from ranking.rules.catalogue import Catalogue
+from ranking.rules.config import Rules
 from ranking.signals import HeadSides, compute_signals, user_logits
 from ranking.spaces import Bool, Spaces, among, load_tasks
 from retrieval.encoder.head_runtime import Heads
@@ -26,6 +28,7 @@ from retrieval.layout import ENCODER_DIR, ENCODER_HEADS, TASKS
 from retrieval.rows import ItemRows
 
 if TYPE_CHECKING:
+    from ranking.rules.config import RuleName
     from ranking.signals import Signals
     from retrieval.collaborative import Collaborative
     from retrieval.engine import Retriever
@@ -41,12 +44,14 @@ class Ranked:
         scores: float64 `[n]`: the objective, on one scale for all of a user's lists.
         tasks: task -> calibrated probability, float64 `[n]`, NaN where the task doesn't apply.
         explanations: one per item, if asked for.
+        moved: the rules that moved each item; None where no rule was set.
     """
 
     items: Int32
     scores: Float64
     tasks: Mapping[str, Float64]
     explanations: Sequence[Explanation] | None = None
+    moved: Sequence[Sequence[RuleName]] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -117,6 +122,8 @@ class Ranker:
 
         Raises:
             FeatureMismatchError: its models were fitted on other features than this code computes.
+            NamedItemsError: a rule's filter doesn't fit the items.
+            RuleError: a rule's attribute doesn't.
         """
         heads = Heads.load(release / ENCODER_DIR) if (release / ENCODER_HEADS).exists() else None
         return cls(RankingModels.load(release), retriever, load_tasks(release / TASKS), heads)
@@ -136,6 +143,10 @@ class Ranker:
         self.retriever = retriever
         self._source = ReleaseSource(retriever, sides)
         self._spaces = Spaces.of(self.tasks, retriever.snapshot)
+        self._catalogue = Catalogue(
+            snapshot=retriever.snapshot, matching=retriever.matching, vectors=retriever.item_vectors
+        )
+        self._catalogue.check(self.models.schema.rules)
 
     @property
     def pair_tasks(self) -> tuple[str, ...]:
@@ -168,7 +179,8 @@ class Ranker:
         *,
         k: int | None = None,
         objective_name: str | None = None,
-        rules: RerankConfig | None = None,
+        rules: Rules | None = None,
+        shown: Mapping[str, int] | None = None,
         explain: bool = False,
         sources: Sequence[Sequence[str]] | None = None,
     ) -> Ranked:
@@ -180,15 +192,25 @@ class Ranker:
             k: how many to return; None for all.
             objective_name: a declared objective; None for the default.
             rules: in place of the release's.
+            shown: item id -> how often it was shown to her of late without an answer, for a rule on frequency.
             explain: whether to explain the returned items (TreeSHAP: up to 10 ms an item).
             sources: the candidate sources of each item, for the explanations.
 
         Raises:
             ObjectiveError: no such objective.
+            NamedItemsError: a rule's filter doesn't fit the items.
+            RuleError: a rule's attribute doesn't.
         """
         scored = self.score(user, items)
         return self.order(
-            user, scored, k=k, objective_name=objective_name, rules=rules, explain=explain, sources=sources
+            user,
+            scored,
+            k=k,
+            objective_name=objective_name,
+            rules=rules,
+            shown=shown,
+            explain=explain,
+            sources=sources,
         )
 
     def order(
@@ -198,7 +220,8 @@ class Ranker:
         *,
         k: int | None = None,
         objective_name: str | None = None,
-        rules: RerankConfig | None = None,
+        rules: Rules | None = None,
+        shown: Mapping[str, int] | None = None,
         explain: bool = False,
         sources: Sequence[Sequence[str]] | None = None,
     ) -> Ranked:
@@ -207,13 +230,21 @@ class Ranker:
         weights = self.models.schema.objectives.weights(objective_name)
         scores = objective.score(scored.tasks, weights, len(items))
         order = objective.order(scores, items)
-        rerank = self.models.schema.rerank if rules is None else rules
-        order = discover(order, among(items, user.items), rerank, k)
+        moved = None
+        if rules is None:
+            rules = self.models.schema.rules
+        if rules.are_set:
+            bought = among(items, user.items)
+            listed = Listed(items=items, scores=scores, order=order, bought=bought, shown=shown or {})
+            found = apply(rules, listed, self._catalogue, k)
+            order, moved = found.rows, found.moved
+        order = order[:k]
         return Ranked(
             items=items[order],
             scores=scores[order],
             tasks={task: values[order] for task, values in scored.tasks.items()},
             explanations=self._explain(scored, order, sources) if explain else None,
+            moved=moved,
         )
 
     def predict_users(self, users: Sequence[UserFeatures]) -> dict[str, Float64]:

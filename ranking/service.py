@@ -203,6 +203,7 @@ class Parts:
             candidates=candidates,
             metrics=self.metrics,
             max_batch=self.settings.max_batch,
+            shown=self.events,
         )
         return RankingService(
             answerer=answerer, current=lambda: self.watcher.loaded, store=self.store, events=self.events

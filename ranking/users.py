@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Mapping
+from datetime import datetime
 from typing import Final, Protocol
 
 from features.schema import UserFeatures
@@ -19,6 +21,13 @@ class UserFeatureSource(Protocol):
 
     def online_user(self, user_id: str) -> UserFeatures:
         """Return the user's features, `known=False` for an unknown one; raises `UnavailableError`."""
+
+
+class ShownSource(Protocol):
+    """Knows what was shown: `features.events.EventProcessor`."""
+
+    def shown(self, user_id: str, days: float, now: datetime) -> Mapping[str, int]:
+        """Return item id -> how often it was shown to the user in the last days, since her last answer to it."""
 
 
 class UserReader:

@@ -20,6 +20,7 @@ from features.schema import UserFeatures
 from infra.files import write_atomic
 from ranking.contract import ClassPrediction, TagsPrediction, TaskAnswer
 from ranking.predictions import by_row, of_texts
+from ranking.rules.config import NO_RULES
 from retrieval.layout import WARMUP
 from retrieval.warmup import RetrievalCase, UserRow, WarmupError
 
@@ -41,7 +42,7 @@ _MATCHED_TAGS: Final = 0.9
 
 
 class RankingCase(BaseModel):
-    """One user's features, some items, and their golden scores, best first."""
+    """One user's features, some items, and their golden scores, best first, whatever the release's rules are."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -73,7 +74,7 @@ def record(ranker: Ranker, users: Sequence[UserFeatures]) -> list[RankingCase]:
     ids = ranker.retriever.snapshot.item_ids
     cases = []
     for user in users:
-        ranked = ranker.rank(user, ranker.retriever.candidates(user, _ITEMS).candidates.items)
+        ranked = ranker.rank(user, ranker.retriever.candidates(user, _ITEMS).candidates.items, rules=NO_RULES)
         items = [ids[item] for item in ranked.items]
         cases.append(RankingCase(user=UserRow.of(user), items=items, scores=ranked.scores.tolist()))
     return cases
@@ -108,7 +109,7 @@ def replay(ranker: Ranker, cases: Sequence[RankingCase]) -> list[str]:
     mismatches = []
     for number, case in enumerate(cases):
         ids, positions = ranker.retriever.snapshot.item_ids, ranker.retriever.snapshot.positions(case.items)
-        ranked = ranker.rank(case.user.features(), positions[positions >= 0])
+        ranked = ranker.rank(case.user.features(), positions[positions >= 0], rules=NO_RULES)
         found = {ids[item]: score for item, score in zip(ranked.items, ranked.scores.tolist(), strict=True)}
         golden = zip(case.items, case.scores, strict=True)
         wrong = [

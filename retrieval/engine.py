@@ -287,6 +287,14 @@ class Retriever:
                 degraded.append("sources_empty")
         return CandidateSet(candidates=merged, degraded=tuple(degraded))
 
+    def matching(self, text: str) -> Mask:
+        """Return bool `[n_items]` (read-only): which items satisfy a filter, whether or not they may be named.
+
+        Raises:
+            FilterError: the text is no filter, or doesn't fit the items.
+        """
+        return self._scopes.matching(text)
+
     def similar(self, item_id: str, k: int) -> CandidateSet:
         """Return at most `k` items like `item_id`; raises `UnknownItemError`."""
         return self.candidates(None, k, item_id=item_id)

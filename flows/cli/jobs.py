@@ -47,6 +47,7 @@ def validate(context: typer.Context, workspace: WorkspaceOption = None) -> None:
     from flows.replies import read_replies  # noqa: PLC0415
     from flows.stages.campaigns import check_campaigns  # noqa: PLC0415
     from flows.stages.item_changes import load_changed  # noqa: PLC0415
+    from flows.stages.item_filters import check_rules  # noqa: PLC0415
     from flows.workspace import Workspace  # noqa: PLC0415
 
     loaded = Workspace.load(workspace_folder(context, workspace).folder)
@@ -60,6 +61,7 @@ def validate(context: typer.Context, workspace: WorkspaceOption = None) -> None:
     for task in config.tasks:
         allowed_items(task, tables.items)
     check_campaigns(config.candidates.campaigns, tables)
+    check_rules(config.ranking.rules, tables.items)
     if config.monitor is not None:
         classes = [task.name for task in config.tasks if task.on == "text" and task.kind == "multiclass"]
         check_texts(tables.texts, config.monitor, classes)

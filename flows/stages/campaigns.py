@@ -6,12 +6,9 @@ from collections.abc import Mapping
 
 import polars as pl
 
-from features.filters.check import check
-from features.filters.errors import FilterError
-from features.filters.items import NamedItemsError, named_items
-from features.filters.parse import parse
-from features.schema import ITEM_STATS
+from features.filters.items import named_items
 from features.tables import Tables
+from flows.stages.item_filters import check_item_filter
 from retrieval.campaigns import Audiences, Campaign
 
 
@@ -39,9 +36,5 @@ def check_campaigns(campaigns: Mapping[str, Campaign], tables: Tables) -> None:
         NamedItemsError: one doesn't fit.
     """
     audiences(campaigns, tables.users)
-    statistics = {name: pl.Series(name, [], pl.Float32) for name in ITEM_STATS}
     for name, campaign in campaigns.items():
-        try:
-            check(parse(campaign.items), tables.items.to_dict() | statistics)
-        except FilterError as error:
-            raise NamedItemsError(f"candidates: campaigns: {name}: items: {error}") from None
+        check_item_filter(campaign.items, tables.items, f"candidates: campaigns: {name}: items")

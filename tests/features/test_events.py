@@ -160,6 +160,26 @@ def test_replay_makes_up_for_a_store_that_was_away(store: FeatureStore, log: Eve
     assert store.online_user("bob").stats[USER_STATS.index("purchases")] == 2.0
 
 
+def test_what_was_shown_is_counted_since_the_last_answer(store: FeatureStore, log: EventLog, tmp_path: Path) -> None:
+    """In the four days before T + 4: a twice, b once before an answer and once after, c only before it."""
+    base = [("ann", "a", -1.0, "exposure"), ("ann", "b", -1.0, "exposure"), ("bob", "d", -1.0, "exposure")]
+    since = [
+        ("ann", "a", 0.5, "exposure"), ("ann", "a", 1.0, "exposure"), ("ann", "b", 1.0, "exposure"),
+        ("ann", "b", 2.0, "response"), ("ann", "b", 3.0, "exposure"), ("ann", "c", 1.0, "exposure"),
+        ("ann", "c", 2.0, "purchase"), ("ann", "unheard-of", 3.0, "exposure"),
+    ]  # fmt: skip
+    past = rows(*(row[:3] for row in base)).with_columns(pl.lit("exposure").alias("event"))
+    live = processor(store, log, tmp_path, Tables(items=ITEMS, users=USERS, events=pl.concat([PAST, past])))
+    sent = [
+        event(str(number), user, item, days).model_copy(update={"event": kind})
+        for number, (user, item, days, kind) in enumerate(since)
+    ]
+    live.apply(sent, NOW)
+    assert live.shown("ann", 4, T + timedelta(days=4)) == {"a": 2, "b": 1}
+    assert live.shown("ann", 9, T + timedelta(days=4)) == {"a": 3, "b": 1}
+    assert live.shown("nobody", 9, T) == {}
+
+
 def test_a_user_without_new_events_is_as_of_the_refresh(store: FeatureStore, log: EventLog, tmp_path: Path) -> None:
     live = processor(store, log, tmp_path)
     assert_same(user_features(live.user_rows("bob"))[0], refreshed(PAST, "bob", T))

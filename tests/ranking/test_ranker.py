@@ -8,14 +8,17 @@ import numpy as np
 import pytest
 
 from features.schema import UserFeatures
+from infra.errors import InvalidInputError
 from ranking import warmup
 from ranking.answers import load_release
 from ranking.contract import ClassPrediction, TagsPrediction
+from ranking.layout import SCHEMA
+from ranking.models import SchemaVersionError
 from ranking.objective import ObjectiveError
 from ranking.predictor import Predictor
 from ranking.ranker import Ranker
-from ranking.rerank import RerankConfig
 from ranking.rows import CutData, CutRows
+from ranking.rules.config import NO_RULES, Discovery, Named, Rules
 from retrieval.warmup import WarmupError
 
 
@@ -99,11 +102,61 @@ def test_no_items(ranker: Ranker, user: UserFeatures) -> None:
 
 
 def test_discovery_rule(ranker: Ranker, user: UserFeatures) -> None:
-    rules = RerankConfig(discovery_every=2, first_page=0)
+    rules = Rules(discovery=Discovery(every=2, first_page=0))
     found = ranker.rank(user, ITEMS[:90], rules=rules).items
     new = ~np.isin(found, user.items)
     assert new[:20].reshape(-1, 2).any(axis=1).all()
     assert not ~np.isin(ranker.rank(user, ITEMS[:90]).items, user.items)[:20].reshape(-1, 2).any(axis=1).all()
+
+
+def with_rules(release: Path, folder: Path, rules: dict[str, object]) -> Path:
+    """A copy of a release whose workspace declared some rules."""
+    shutil.copytree(release, folder)
+    body = json.loads((folder / SCHEMA).read_text())
+    (folder / SCHEMA).write_text(json.dumps(body | {"rules": rules}))
+    return folder
+
+
+def test_a_release_has_rules_of_its_own_and_a_request_others(
+    release: Path, user: UserFeatures, ranker: Ranker, tmp_path: Path
+) -> None:
+    own = with_rules(release, tmp_path / "own", {"block": {"items": 'kind == "coupon"'}})
+    # Golden answers are about models: they hold whatever the rules are.
+    loaded = load_release(own)
+    assert loaded.ranker is not None
+    assert sorted(loaded.ranker.rank(user, ITEMS).items.tolist()) == list(range(90))
+    plain = loaded.ranker.rank(user, ITEMS, rules=NO_RULES)
+    assert plain.items.tolist() == ranker.rank(user, ITEMS).items.tolist()
+    assert plain.moved is None
+
+
+def test_explanations_follow_the_rules(ranker: Ranker, user: UserFeatures) -> None:
+    plain = ranker.rank(user, ITEMS[:90], explain=True)
+    first = ranker.retriever.snapshot.item_ids[plain.items[0]]
+    ruled = ranker.rank(user, ITEMS[:90], rules=Rules(bury=Named(ids=(first,))), explain=True)
+    assert plain.explanations is not None
+    assert ruled.explanations is not None
+    assert ruled.items[-1] == plain.items[0]
+    assert ruled.explanations[-1] == plain.explanations[0]
+    assert ruled.scores[-1] == plain.scores[0]
+
+
+def test_rules_that_do_not_fit_are_refused_when_a_release_is_loaded(release: Path, tmp_path: Path) -> None:
+    for number, (rules, said) in enumerate(
+        [
+            ({"bury": {"items": "prise > 3"}}, r"rules\.bury\.items: filter, character 1: unknown attribute 'prise'"),
+            ({"caps": [{"attribute": "brand", "most": 1, "first": 5}]}, r"rules\.caps\.0: unknown attribute 'brand'"),
+        ]
+    ):
+        with pytest.raises(InvalidInputError, match=said):
+            load_release(with_rules(release, tmp_path / str(number), rules))
+
+
+def test_a_release_of_another_version_is_refused(release: Path, tmp_path: Path) -> None:
+    folder = with_rules(release, tmp_path / "old", {})
+    (folder / SCHEMA).write_text(json.dumps({"version": 1, "rerank": {}}))
+    with pytest.raises(SchemaVersionError, match=r"schema\.json: expected version 2, found 1; build a release"):
+        load_release(folder)
 
 
 def test_explanations_sum_to_the_logit_and_say_why(ranker: Ranker, user: UserFeatures) -> None:

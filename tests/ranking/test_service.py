@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -29,8 +30,8 @@ from infra.telemetry import Metrics
 from infra.watcher import ReleaseWatcher
 from ranking.answers import LoadedRelease, load_release
 from ranking.client import AsyncRankingClient, RankingClient
-from ranking.contract import ClassPrediction, SlotPrediction, TagPrediction, TagsPrediction
-from ranking.rerank import RerankConfig
+from ranking.contract import ClassPrediction, RankResponse, SlotPrediction, TagPrediction, TagsPrediction
+from ranking.rules.config import Boost, Discovery, Frequency, Named, Pin, Rules
 from ranking.service import Parts, create_app, create_combined_app
 from retrieval.lazy_encoder import TextEncoderLike
 from tests.loopback import serving
@@ -289,12 +290,93 @@ def test_errors_are_clear(running: Running) -> None:
 
 
 def test_rules_of_the_request(running: Running) -> None:
-    rules = RerankConfig(discovery_every=2, first_page=2)
+    rules = Rules(discovery=Discovery(every=2, first_page=2))
     plain = running.client.rank("user-1", PRODUCTS)
     ruled = running.client.rank("user-1", PRODUCTS, rules=rules)
     assert [item.item_id for item in ruled.items[:2]] == [item.item_id for item in plain.items[:2]]
     bought = ["repurchase" in item.tasks for item in ruled.items]
     assert not any(bought[row] and bought[row + 1] for row in range(2, 20))
+
+
+def ids(answer: RankResponse) -> list[str]:
+    return [item.item_id for item in answer.items]
+
+
+def test_rules_say_what_they_moved(running: Running) -> None:
+    plain = running.client.rank("user-1", PRODUCTS)
+    first, second, third, *_, last = ids(plain)
+    rules = Rules(
+        block=Named(ids=(first,)), bury=Named(ids=(second,)), boost=(Boost(items=f'item_id == "{last}"', places=2),),
+        pin=(Pin(ids=(third, first), places=(3,)),),
+    )  # fmt: skip
+    ruled = running.client.rank("user-1", PRODUCTS, rules=rules)
+    assert sorted([*ids(ruled), first]) == sorted(PRODUCTS)
+    moved = {item.item_id: item.rules for item in ruled.items if item.rules}
+    assert moved == {second: ["bury"], last: ["boost"], third: ["pin"]}
+    assert (ids(ruled)[2], ids(ruled)[-1]) == (third, second)
+    scores = {item.item_id: item.score for item in plain.items}
+    assert all(item.score == scores[item.item_id] for item in ruled.items)  # rules move items, not scores
+    body = {"user_id": "user-1", "items": [{"item_id": first}]}
+    assert "rules" not in httpx.post(f"{running.url}/v1/rank", json=body).json()["items"][0]
+
+
+def test_a_pinned_item_need_not_be_a_candidate(running: Running) -> None:
+    plain = running.client.recommend("user-1", k=5, candidates=5)
+    pinned = next(item for item in PRODUCTS if item not in ids(plain))
+    rules = Rules(pin=(Pin(ids=(pinned, "gone"), places=(1,)),))
+    ruled = running.client.recommend("user-1", k=6, candidates=5, rules=rules)
+    assert ids(ruled)[0] == pinned
+    assert set(ids(ruled)) == {pinned, *ids(plain)}
+    assert ruled.items[0].sources
+    # What the request doesn't allow isn't pinned either.
+    for limits in ({"exclude": [pinned]}, {"allow": ids(plain)}, {"filter": 'kind == "coupon"'}):
+        found = running.client.recommend("user-1", k=6, candidates=5, rules=rules, **limits)
+        assert pinned not in ids(found)
+
+
+def test_mistakes_in_rules_are_pointed_at(running: Running) -> None:
+    body = {"user_id": "user-1", "items": [{"item_id": "item-1"}]}
+
+    def detail(rules: dict[str, object]) -> str:
+        answer = httpx.post(f"{running.url}/v1/rank", json=body | {"rules": rules})
+        assert answer.status_code == 422
+        return str(answer.json()["detail"])
+
+    unfit = detail({"boost": [{"items": 'knd == "coupon"', "places": 3}]})
+    assert unfit.startswith("rules.boost.0.items: filter, character 1: unknown attribute 'knd'; did you mean 'kind'?")
+    assert unfit.endswith('    knd == "coupon"\n    ^')
+    unread = detail({"block": {"items": 'kind = "coupon"'}})
+    assert "body.rules.block.items: Value error, filter, character 6: expected '==', found '='" in unread
+    assert '    kind = "coupon"\n         ^' in unread
+    assert detail({"caps": [{"attribute": "brand", "most": 1, "first": 5}]}).startswith(
+        "rules.caps.0: unknown attribute 'brand' (known: kind"
+    )
+
+
+def test_what_was_shown_and_not_answered_sinks(running: Running) -> None:
+    user, rules = "user-21", Rules(frequency=Frequency(times=2))
+    best = ids(running.client.rank(user, PRODUCTS))[0]
+
+    def send(number: int, kind: str, hours_ago: float) -> None:
+        when = datetime.now(UTC) - timedelta(hours=hours_ago)
+        running.client.send_events(
+            [Event(event_id=f"shown-{number}", user_id=user, item_id=best, event=kind, timestamp=when)]
+        )
+
+    def sinks(**asked: Any) -> bool:
+        ruled = running.client.rank(user, PRODUCTS, rules=rules, **asked)
+        assert (ruled.items[-1].rules == ["frequency"]) == (ids(ruled)[-1] == best)
+        return ids(ruled)[-1] == best
+
+    send(1, "exposure", 3)
+    send(2, "exposure", 200)  # more than a week ago
+    assert not sinks()
+    assert sinks(shown={best: 2})  # the caller knows better
+    send(3, "exposure", 2)
+    assert sinks()
+    assert not sinks(shown={})
+    send(4, "response", 1)
+    assert not sinks()
 
 
 def event(number: int, item: str, user: str = "user-9", days: float = 0.5) -> Event:

@@ -4,19 +4,15 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ranking.rerank import RerankConfig, discover
+from ranking.rules.config import Discovery
+from ranking.rules.discovery import discover
 
 
 def test_by_hand() -> None:
     """First page of 1, then every 3 positions one new item; rows 4 and 5 are new: 0 | 1 2 4 | 3 5."""
     bought = np.array([True, True, True, True, False, False])
-    config = RerankConfig(discovery_every=3, first_page=1)
-    assert discover(np.arange(6), bought, config).tolist() == [0, 1, 2, 4, 3, 5]
-
-
-def test_off_by_default() -> None:
-    order = np.array([2, 0, 1])
-    assert discover(order, np.ones(3, bool), RerankConfig()).tolist() == [2, 0, 1]
+    rule = Discovery(every=3, first_page=1)
+    assert discover(np.arange(6), bought, rule).tolist() == [0, 1, 2, 4, 3, 5]
 
 
 @given(
@@ -29,9 +25,9 @@ def test_off_by_default() -> None:
 def test_properties(bought: list[bool], every: int, page: int, seed: int, k: int) -> None:
     known = np.array(bought, bool)
     order = np.random.default_rng(seed).permutation(len(bought))
-    config = RerankConfig(discovery_every=every, first_page=page)
-    found = discover(order, known, config)
-    assert discover(order, known, config, k).tolist() == found[:k].tolist()
+    rule = Discovery(every=every, first_page=page)
+    found = discover(order, known, rule)
+    assert discover(order, known, rule, k).tolist() == found[:k].tolist()
     assert sorted(found.tolist()) == list(range(len(bought)))  # a permutation: none lost, none twice
     assert found[:page].tolist() == order[:page].tolist()
     for kind in (known, ~known):  # inside each kind the order stays
