@@ -34,6 +34,7 @@ from flows.stages.replay import find_origin, find_start, start_digests
 from flows.stages.tables import content_hash
 from flows.stages.unlabelled import encoder_data
 from flows.steps import KeyPart, StepStore, source_hash
+from flows.table_checks import check_named
 from flows.workspace import Workspace
 from infra.releases import ReleaseStore
 from infra.settings import Settings
@@ -93,8 +94,10 @@ class Build:
 
     @cached_property
     def data(self) -> Data:
-        """The catalogue, and the events and texts before the as-of time."""
-        return load_data(self.workspace, self.tables, self.as_of, self.item_sequence)
+        """The catalogue, and the events and texts before the as-of time; what the workspace names is in them."""
+        data = load_data(self.workspace, self.tables, self.as_of, self.item_sequence)
+        check_named(self.workspace.config, data.tables)
+        return data
 
     @cached_property
     def plan(self) -> TimePlan:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -164,7 +165,7 @@ class Answerer:
 
         Raises:
             MissingPartError: the release ranks nothing.
-            ObjectiveError: no such objective.
+            ObjectiveError: no such objective, and no formula over what is known.
             NamedItemsError, RuleError: a rule names what the items lack.
             RequestTooWideError: more items than `max_batch`.
         """
@@ -186,7 +187,7 @@ class Answerer:
         Raises:
             MissingPartError: the release ranks nothing, or lacks a source asked for.
             FilterError: the filter is none, or doesn't fit the items.
-            ObjectiveError: no such objective.
+            ObjectiveError: no such objective, and no formula over what is known.
             NamedItemsError, RuleError: a rule names what the items lack.
             RequestTooWideError: more candidates, or a longer list of items, than `max_batch`.
         """
@@ -261,7 +262,7 @@ class Answerer:
                 asked.user,
                 asked.items,
                 k=request.k,
-                objective_name=request.objective,
+                asked=request.objective,
                 rules=rules,
                 shown=shown,
                 explain=request.explain,
@@ -319,7 +320,7 @@ def _items(ids: Sequence[str], ranked: Ranked, asked: _Asked) -> list[RankedItem
         [
             {
                 "item_id": ids[item],
-                "score": score,
+                "score": None if math.isnan(score) else score,
                 # a probability that doesn't apply is NaN, the one value unequal to itself
                 "tasks": {task: values[row] for task, values in columns.items() if values[row] == values[row]},
                 "sources": named.get(item),

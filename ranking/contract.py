@@ -7,6 +7,7 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
 from features.event_log import Event
+from ranking.formula.parse import MAX_LENGTH
 from ranking.rules.config import RuleName, Rules
 from retrieval.contract import MAX_TEXT, Degraded, Limits, SourceName
 
@@ -62,7 +63,7 @@ class RankRequest(_Contract):
         user_id: whose order.
         items: what to order; repeated ids count once.
         k: how many to return; all by default.
-        objective: a declared objective; the default one otherwise.
+        objective: a declared objective, or a formula; the default one otherwise.
         rules: in place of the release's rules.
         explain: whether to explain each returned item; up to 10 ms an item.
         context: see there.
@@ -71,7 +72,7 @@ class RankRequest(_Contract):
     user_id: Id
     items: list[ItemRef] = Field(min_length=1, max_length=MAX_ITEMS)
     k: int | None = Field(None, ge=1, le=MAX_ITEMS)
-    objective: str | None = None
+    objective: Annotated[str, Field(min_length=1, max_length=MAX_LENGTH)] | None = None
     rules: Rules | None = None
     explain: bool = False
     context: Context = Context()
@@ -93,7 +94,7 @@ class RecommendRequest(Limits):
     k: int = Field(20, ge=1, le=1_000)
     candidates: int = Field(500, ge=1, le=MAX_ITEMS)
     sources: list[SourceName] | None = Field(None, min_length=1)
-    objective: str | None = None
+    objective: Annotated[str, Field(min_length=1, max_length=MAX_LENGTH)] | None = None
     rules: Rules | None = None
     explain: bool = False
     context: Context = Context()
@@ -118,7 +119,7 @@ class RankedItem(_Contract):
 
     Attributes:
         item_id: the item.
-        score: the objective.
+        score: the objective; absent where its formula has no value, as where an attribute is missing.
         tasks: calibrated probabilities of the tasks that apply to this user and item.
         sources: which sources named it; absent in `/v1/rank`.
         explanation: if asked for.
@@ -126,7 +127,7 @@ class RankedItem(_Contract):
     """
 
     item_id: str
-    score: float
+    score: float | None
     tasks: dict[str, float]
     sources: list[SourceName] | None = None
     explanation: ItemExplanation | None = None

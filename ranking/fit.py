@@ -20,9 +20,10 @@ from features.tasks import TaskSpec
 from infra.errors import InvalidInputError, unknown_name
 from ranking.blend import FAMILIES, BlendConfig, BlendInputs, Float64, MultiTaskBlend, TaskBlend, fit_task_blend
 from ranking.calibration import CalibrationConfig, Calibrator, fit_calibrator, rate_shift
+from ranking.formula.parse import FormulaText
 from ranking.gbdt import GbdtConfig, TrainingRows, fit_binary, fit_rank
 from ranking.models import RankingModels, RankingSchema, pair_inputs, user_inputs
-from ranking.objective import DEFAULT, ObjectiveConfig
+from ranking.objective import DEFAULT, by_task
 from ranking.rows import CutRows
 from ranking.rules.config import Rules
 from ranking.signals import SignalSchema
@@ -35,6 +36,7 @@ log = structlog.get_logger(__name__)
 
 # Fewer positives teach trees nothing that the blend's other signals don't.
 _LEAST_POSITIVES: Final = 30
+_MAIN_TASK: Final = "purchase"
 
 
 class RankingConfig(BaseModel):
@@ -47,7 +49,7 @@ class RankingConfig(BaseModel):
         main_task: the task whose labels LambdaRank orders by and explanations speak of.
         blend: see there.
         calibration: see there.
-        objectives: what a request may ask for; left out, the main task's probability.
+        objectives: name -> formula, what a request may ask for; `default`, left out, is the main task's probability.
         rules: on the order, after scoring.
     """
 
@@ -56,17 +58,18 @@ class RankingConfig(BaseModel):
     gbdt: GbdtConfig = GbdtConfig()
     rank: GbdtConfig = GbdtConfig()
     tasks: dict[str, GbdtConfig] = Field(default_factory=dict)
-    main_task: str = "purchase"
+    main_task: str = _MAIN_TASK
     blend: BlendConfig = BlendConfig()
     calibration: CalibrationConfig = CalibrationConfig()
-    objectives: ObjectiveConfig = ObjectiveConfig()
+    objectives: dict[str, FormulaText] = Field(default={DEFAULT: by_task(_MAIN_TASK)})
     rules: Rules = Rules()
 
     @model_validator(mode="before")
     @classmethod
     def _order_by_the_main_task(cls, given: Any) -> Any:
-        if isinstance(given, dict) and "main_task" in given and "objectives" not in given:
-            return {**given, "objectives": {"objectives": {DEFAULT: {given["main_task"]: 1.0}}}}
+        own = given.get("objectives", {}) if isinstance(given, dict) else None
+        if isinstance(own, dict) and DEFAULT not in own:
+            return {**given, "objectives": {DEFAULT: by_task(str(given.get("main_task", _MAIN_TASK))), **own}}
         return given
 
     def check(self, tasks: Sequence[TaskSpec]) -> None:
@@ -82,7 +85,6 @@ class RankingConfig(BaseModel):
         for task in self.tasks:
             if task not in known:
                 raise InvalidInputError(f"ranking.tasks: {unknown_name('task', task, known)}")
-        self.objectives.check(pairs)
 
 
 @dataclass(frozen=True, kw_only=True)

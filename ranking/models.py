@@ -18,8 +18,9 @@ from ranking import calibration, gbdt
 from ranking.assemble import FEATURES, feature_hash, feature_names
 from ranking.blend import BlendInputs, Float64, MultiTaskBlend, blend_inputs, user_blend_inputs
 from ranking.calibration import Calibrator
+from ranking.formula.parse import FormulaText
 from ranking.layout import BLEND, CALIBRATION, RANK, SCHEMA, gbdt_model
-from ranking.objective import ObjectiveConfig
+from ranking.objective import Objectives
 from ranking.rules.config import Rules
 from ranking.signals import Signals, SignalSchema
 from ranking.spaces import Bool
@@ -52,7 +53,7 @@ class RankingSchema(BaseModel):
         sequence: whether the sequence model is among them.
         pair_models, user_models: tasks with trees.
         main_task: the task whose trees order lists best: explanations are about it.
-        objectives: what a request may ask for.
+        objectives: name -> formula, what a request may ask for.
         rules: on the order, after scoring.
     """
 
@@ -68,7 +69,7 @@ class RankingSchema(BaseModel):
     pair_models: tuple[str, ...]
     user_models: tuple[str, ...]
     main_task: str
-    objectives: ObjectiveConfig
+    objectives: dict[str, FormulaText]
     rules: Rules
 
     @classmethod
@@ -79,7 +80,7 @@ class RankingSchema(BaseModel):
         user_models: tuple[str, ...],
         *,
         main_task: str,
-        objectives: ObjectiveConfig,
+        objectives: Objectives,
         rules: Rules,
     ) -> RankingSchema:
         """Describe models fitted by this code."""
@@ -93,7 +94,7 @@ class RankingSchema(BaseModel):
             pair_models=pair_models,
             user_models=user_models,
             main_task=main_task,
-            objectives=objectives,
+            objectives=dict(objectives),
             rules=rules,
         )
 

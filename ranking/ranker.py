@@ -13,17 +13,19 @@ import numpy.typing as npt
 
 from features.schema import Float32, Int32, UserFeatures
 from features.tasks import TaskSpec
-from ranking import gbdt, objective
+from ranking import gbdt
 from ranking.assemble import assemble, assemble_user
 from ranking.blend import BlendInputs, Float64
 from ranking.explain import Explanation, explanations
 from ranking.models import RankingModels
+from ranking.objective import Candidates, check_objectives, order, score
 from ranking.rules.apply import Listed, apply
 from ranking.rules.catalogue import Catalogue
 from ranking.rules.config import Rules
 from ranking.signals import HeadSides, compute_signals, user_logits
 from ranking.spaces import Bool, Spaces, among, load_tasks
 from retrieval.encoder.head_runtime import Heads
+from retrieval.filters import ItemColumns
 from retrieval.layout import ENCODER_DIR, ENCODER_HEADS, TASKS
 from retrieval.rows import ItemRows
 
@@ -41,7 +43,7 @@ class Ranked:
 
     Attributes:
         items: int32 `[n]` distinct positions.
-        scores: float64 `[n]`: the objective, on one scale for all of a user's lists.
+        scores: float64 `[n]`: the objective, NaN where its formula has no value.
         tasks: task -> calibrated probability, float64 `[n]`, NaN where the task doesn't apply.
         explanations: one per item, if asked for.
         moved: the rules that moved each item; None where no rule was set.
@@ -124,6 +126,7 @@ class Ranker:
             FeatureMismatchError: its models were fitted on other features than this code computes.
             NamedItemsError: a rule's filter doesn't fit the items.
             RuleError: a rule's attribute doesn't.
+            ObjectiveError: an objective's names don't.
         """
         heads = Heads.load(release / ENCODER_DIR) if (release / ENCODER_HEADS).exists() else None
         return cls(RankingModels.load(release), retriever, load_tasks(release / TASKS), heads)
@@ -146,7 +149,10 @@ class Ranker:
         self._catalogue = Catalogue(
             snapshot=retriever.snapshot, matching=retriever.matching, vectors=retriever.item_vectors
         )
-        self._catalogue.check(self.models.schema.rules)
+        self._columns = ItemColumns(retriever.snapshot)
+        schema = self.models.schema
+        self._catalogue.check(schema.rules)
+        check_objectives(schema.objectives, self.pair_tasks, self._columns, schema.features)
 
     @property
     def pair_tasks(self) -> tuple[str, ...]:
@@ -178,7 +184,7 @@ class Ranker:
         items: Int32,
         *,
         k: int | None = None,
-        objective_name: str | None = None,
+        asked: str | None = None,
         rules: Rules | None = None,
         shown: Mapping[str, int] | None = None,
         explain: bool = False,
@@ -190,14 +196,14 @@ class Ranker:
             user: her features.
             items: int32 `[n]` distinct positions.
             k: how many to return; None for all.
-            objective_name: a declared objective; None for the default.
+            asked: a declared objective, or a formula; None for the default.
             rules: in place of the release's.
             shown: item id -> how often it was shown to her of late without an answer, for a rule on frequency.
             explain: whether to explain the returned items (TreeSHAP: up to 10 ms an item).
             sources: the candidate sources of each item, for the explanations.
 
         Raises:
-            ObjectiveError: no such objective.
+            ObjectiveError: no such objective, and no formula over what is known.
             NamedItemsError: a rule's filter doesn't fit the items.
             RuleError: a rule's attribute doesn't.
         """
@@ -206,7 +212,7 @@ class Ranker:
             user,
             scored,
             k=k,
-            objective_name=objective_name,
+            asked=asked,
             rules=rules,
             shown=shown,
             explain=explain,
@@ -219,7 +225,7 @@ class Ranker:
         scored: Scored,
         *,
         k: int | None = None,
-        objective_name: str | None = None,
+        asked: str | None = None,
         rules: Rules | None = None,
         shown: Mapping[str, int] | None = None,
         explain: bool = False,
@@ -227,23 +233,22 @@ class Ranker:
     ) -> Ranked:
         """Return scored items by an objective, best first; arguments and errors as for `rank`."""
         items = scored.items
-        weights = self.models.schema.objectives.weights(objective_name)
-        scores = objective.score(scored.tasks, weights, len(items))
-        order = objective.order(scores, items)
+        scores = score(self.models.schema.objectives, asked, self._candidates(scored))
+        rows = order(scores, items)
         moved = None
         if rules is None:
             rules = self.models.schema.rules
         if rules.are_set:
             bought = among(items, user.items)
-            listed = Listed(items=items, scores=scores, order=order, bought=bought, shown=shown or {})
+            listed = Listed(items=items, scores=scores, order=rows, bought=bought, shown=shown or {})
             found = apply(rules, listed, self._catalogue, k)
-            order, moved = found.rows, found.moved
-        order = order[:k]
+            rows, moved = found.rows, found.moved
+        rows = rows[:k]
         return Ranked(
-            items=items[order],
-            scores=scores[order],
-            tasks={task: values[order] for task, values in scored.tasks.items()},
-            explanations=self._explain(scored, order, sources) if explain else None,
+            items=items[rows],
+            scores=scores[rows],
+            tasks={task: values[rows] for task, values in scored.tasks.items()},
+            explanations=self._explain(scored, rows, sources) if explain else None,
             moved=moved,
         )
 
@@ -254,6 +259,15 @@ class Ranker:
         inputs = self.models.user_inputs(rows, logits)
         known: Bool = np.array([user.known for user in users])
         return self.models.probabilities(inputs, dict.fromkeys(self.user_tasks, known))
+
+    def _candidates(self, scored: Scored) -> Candidates:
+        return Candidates(
+            tasks=scored.tasks,
+            columns=self._columns,
+            items=scored.items,
+            names=self.models.schema.features,
+            features=scored.features,
+        )
 
     def _explain(
         self, scored: Scored, rows: npt.NDArray[np.intp], sources: Sequence[Sequence[str]] | None

@@ -75,8 +75,14 @@ def record(ranker: Ranker, users: Sequence[UserFeatures]) -> list[RankingCase]:
     cases = []
     for user in users:
         ranked = ranker.rank(user, ranker.retriever.candidates(user, _ITEMS).candidates.items, rules=NO_RULES)
-        items = [ids[item] for item in ranked.items]
-        cases.append(RankingCase(user=UserRow.of(user), items=items, scores=ranked.scores.tolist()))
+        # What a formula has no value for tells nothing of the models.
+        golden = [
+            (ids[item], score)
+            for item, score in zip(ranked.items, ranked.scores.tolist(), strict=True)
+            if not math.isnan(score)
+        ]
+        items, scores = [item for item, _ in golden], [score for _, score in golden]
+        cases.append(RankingCase(user=UserRow.of(user), items=items, scores=scores))
     return cases
 
 

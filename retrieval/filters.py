@@ -27,7 +27,7 @@ class ItemFilters:
     """
 
     def __init__(self, snapshot: ItemSnapshot, *, cache_size: int = 256) -> None:
-        self._columns = _ItemColumns(snapshot)
+        self._columns = ItemColumns(snapshot)
         self._cache_size = cache_size
         self._cache: OrderedDict[str, Mask] = OrderedDict()
         self._lock = threading.Lock()
@@ -62,8 +62,8 @@ class ItemFilters:
                 self._cache.popitem(last=False)
 
 
-class _ItemColumns(Mapping[str, pl.Series]):
-    """A snapshot's columns by name, each made when asked for: a filter names a few of them."""
+class ItemColumns(Mapping[str, pl.Series]):
+    """A snapshot's columns by name, each made when asked for: a filter or formula names a few."""
 
     def __init__(self, snapshot: ItemSnapshot) -> None:
         self._snapshot = snapshot

@@ -9,6 +9,7 @@ from typing import Final, Literal, cast
 
 from lark import Token, Transformer
 
+from features.filters.spelling import MistakeError, start_of, unquoted, word
 from features.filters.tree import (
     Comparison,
     Flag,
@@ -28,20 +29,10 @@ MAX_VALUES: Final = 10_000
 
 # The values of a list, which its token has shown to be well-formed.
 _LISTED: Final = re.compile(r""""[^"\\]*(?:\\[\s\S][^"\\]*)*"|'[^'\\]*(?:\\[\s\S][^'\\]*)*'|[^\s,\[\]]+""")
-_ESCAPE: Final = re.compile(r"\\(u[0-9a-fA-F]{4}|[\s\S])")
-_ESCAPED: Final = {mark: mark for mark in "\"'`\\/"} | {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
+# What other languages write, by the character that stops ours.
+OTHERS: Final = {"=": "'=='", "&": "'and'", "|": "'or'", "!": "'not' or '!='"}
 # The same comparison seen from its other side.
 _TURNED: Final[Mapping[Symbol, Symbol]] = {"==": "==", "!=": "!=", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
-# What other languages write, by the character that stops ours.
-_OTHERS: Final = {"=": "'=='", "&": "'and'", "|": "'or'", "!": "'not' or '!='"}
-
-
-class MistakeError(Exception):
-    """A mistake at a position of a text that whoever finds it doesn't hold."""
-
-    def __init__(self, problem: str, position: int) -> None:
-        super().__init__(problem)
-        self.position = position
 
 
 class TreeBuilder(Transformer[Token, Node]):
@@ -49,15 +40,11 @@ class TreeBuilder(Transformer[Token, Node]):
 
     def NAME(self, token: Token) -> Name:  # noqa: N802 - lark calls it by the terminal's name
         """A word."""
-        for place, character in enumerate(token):
-            # Python's own notion of a word: letters and digits of any script, their marks, and _.
-            if not (f"_{character}" if place else character).isidentifier():
-                raise MistakeError(unexpected(character), start_of(token) + place)
-        return Name(str(token), start_of(token))
+        return Name(word(token, OTHERS), start_of(token))
 
     def QUOTED(self, token: Token) -> Name:  # noqa: N802
         """A name in back quotes."""
-        return Name(_unquoted(token, start_of(token)), start_of(token))
+        return Name(unquoted(token, start_of(token)), start_of(token))
 
     def TEXT(self, token: Token) -> Value:  # noqa: N802
         """A value, of whatever kind."""
@@ -119,12 +106,6 @@ class TreeBuilder(Transformer[Token, Node]):
         return Flag(parts[0])
 
 
-def start_of(token: Token) -> int:
-    """Return the position of a token's first character, counted from 0."""
-    assert token.start_pos is not None, "the lexer places every token"
-    return token.start_pos
-
-
 def _joined(word: Literal["and", "or"], parts: list[Node]) -> Node:
     flat: list[Node] = []
     for part in parts:
@@ -146,7 +127,7 @@ def _comparison(left: Name | Value | Operator, sign: Name | Value | Operator, ri
 def _value(spelled: str, start: int) -> Value:
     """Return the value that a token, or an entry of a list, spells at a position."""
     if spelled[0] in "\"'":
-        return Value(_unquoted(spelled, start), start)
+        return Value(unquoted(spelled, start), start)
     if spelled in ("true", "false"):
         return Value(spelled == "true", start)
     number = float(spelled)
@@ -156,37 +137,3 @@ def _value(spelled: str, start: int) -> Value:
     exact = int(spelled) if len(spelled) <= 20 and spelled.lstrip("-").isdigit() else number
     fits = exact == int(exact) and -(2**63) <= exact < 2**63
     return Value(int(exact) if fits else number, start)
-
-
-def _unquoted(spelled: str, start: int) -> str:
-    """Return what stands between the quotes, its escapes resolved as JSON's are."""
-    body = spelled[1:-1]
-    if "\\" not in body:
-        return str(body)
-
-    def resolved(found: re.Match[str]) -> str:
-        if len(found[1]) > 1:
-            return chr(int(found[1][1:], 16))
-        if found[1] not in _ESCAPED:
-            problem = f"expected an escape of JSON after a backslash, found {found[1]!r}; a backslash itself is \\\\"
-            raise MistakeError(problem, start + 1 + found.start())
-        return _ESCAPED[found[1]]
-
-    try:
-        # Two escapes may be the halves of one character.
-        return _ESCAPE.sub(resolved, body).encode("utf-16", "surrogatepass").decode("utf-16")
-    except UnicodeDecodeError:
-        raise MistakeError("expected Unicode, found an escape of half a character", start) from None
-
-
-def unexpected(character: str) -> str:
-    """Return what is wrong with a character that no token starts with, or no word holds."""
-    if character in "\"'":
-        return f"expected the text that starts here to end with {character}"
-    if character == "`":
-        return "expected the name that starts here to end with `"
-    if character in _OTHERS:
-        return f"expected {_OTHERS[character]}, found {character!r}"
-    if character.isdigit() or character in "-.":
-        return "expected a number, such as -1.5 or 2e3; a name that isn't a word stands in back quotes"
-    return f"unexpected {character!r}: a text stands in quotes, a name that isn't a word in back quotes"

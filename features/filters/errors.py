@@ -25,11 +25,11 @@ class FilterError(InvalidInputError):
     """
 
     def __init__(self, problem: str, text: str, position: int) -> None:
-        super().__init__(f"filter, character {position + 1}: {problem}\n{_pointed(text, position)}")
+        super().__init__(f"filter, character {position + 1}: {problem}\n{pointed(text, position)}")
         self.position = position
 
 
-def _pointed(text: str, position: int) -> str:
+def pointed(text: str, position: int) -> str:
     """Return the text around the character as one line, and a line with a caret under it."""
     start, end = max(position - _BEFORE, 0), position + _AFTER
     shown = text[start:end]

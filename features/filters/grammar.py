@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Final
 
-# LALR(1). A text or name in quotes is read without backtracking: what may follow a character never overlaps. A word may
-# hold any character that isn't ASCII punctuation, and is looked at once more: regular expressions don't know the
-# combining marks that words of many scripts are spelled with. A list is one token, so that a thousand texts take 1.3 ms
-# and not 8.8; value by value is read only one with a mistake in it, to find that.
-GRAMMAR: Final = r"""
+from features.filters.spelling import DIGITS, NAME, QUOTED, listed
+
+# LALR(1). A list is one token, so that a thousand texts take 1.3 ms and not 8.8; value by value is read only one with a
+# mistake in it, to find that.
+GRAMMAR: Final = (
+    r"""
 ?start: either
 ?either: both ("or" both)*
 ?both: condition ("and" condition)*
@@ -33,15 +34,14 @@ GRAMMAR: Final = r"""
 COMPARE: /[=!<>]=|[<>]/
 TRUE: "true"
 FALSE: "false"
-NAME: /[^\s0-9!-\/:-@\[-^`{-~][^\s!-\/:-@\[-^`{-~]*/
-QUOTED: /`[^`\\]*(?:\\[\s\S][^`\\]*)*`/
 TEXT: /"[^"\\]*(?:\\[\s\S][^"\\]*)*"|'[^'\\]*(?:\\[\s\S][^'\\]*)*'/
 LIST: "[" SPACE? (_CONSTANT SPACE? ("," SPACE? _CONSTANT SPACE?)*)? "]"
 _CONSTANT: TEXT | NUMBER | TRUE | FALSE
-NUMBER: /-?(?:[0-9]+(?:\.[0-9]+)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?(?![\w.])/
 SPACE: /\s+/
 %ignore SPACE
 """
+    f"NAME: {NAME}\nQUOTED: {QUOTED}\nNUMBER: /-?{DIGITS}/\n"
+)
 
 # What lark calls a terminal -> what a person does, in the order in which an error lists them.
 _WORDS: Final = {
@@ -74,4 +74,4 @@ def expectation(terminals: Collection[str]) -> str:
             words.append(word)
             left -= starts
     words += [word for terminal, word in _WORDS.items() if terminal in left]
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
+    return listed(words)

@@ -7,13 +7,14 @@ import re
 from collections.abc import Iterator
 from typing import Final, cast
 
-from lark import Lark, Token, UnexpectedCharacters, UnexpectedToken
+from lark import Lark, Token
 from lark.exceptions import UnexpectedInput
 from lark.lark import PostLex
 
-from features.filters.builder import MAX_VALUES, MistakeError, TreeBuilder, start_of, unexpected
+from features.filters.builder import MAX_VALUES, OTHERS, TreeBuilder
 from features.filters.errors import FilterError
 from features.filters.grammar import GRAMMAR, expectation
+from features.filters.spelling import MistakeError, start_of, syntax_mistake
 from features.filters.tree import KEYWORDS, Expression, Node
 
 # Bounds on what one text may ask, beside MAX_VALUES: each attribute named costs a pass over its column, .1 to 1 ms for
@@ -24,7 +25,6 @@ MAX_NAMES: Final = 500
 
 _VALUES: Final = frozenset({"TEXT", "NUMBER", "TRUE", "FALSE"})
 _NAMES: Final = frozenset({"NAME", "QUOTED"})
-_SHOWN: Final = 40
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 
@@ -43,7 +43,7 @@ def parse(text: str) -> Expression:
         # The transformer makes the tree while parsing, so that what comes back is its root.
         return Expression(text, cast("Node", _parser().parse(text)))
     except UnexpectedInput as error:
-        problem, position = _syntax(error, text)
+        problem, position = syntax_mistake(error, text, expectation=expectation, others=OTHERS, keywords=KEYWORDS)
     except MistakeError as error:
         problem, position = str(error), error.position
     raise FilterError(problem, text, position)
@@ -86,18 +86,3 @@ class _Bounds(PostLex):
 
 def _too_many(what: str, token: Token) -> MistakeError:
     return MistakeError(f"expected at most {what}, found more", start_of(token))
-
-
-def _syntax(error: UnexpectedInput, text: str) -> tuple[str, int]:
-    """Return what is wrong with a text that the grammar doesn't know, and where."""
-    if isinstance(error, UnexpectedCharacters):
-        # lark's annotation of the position is of the class's default, None.
-        return unexpected(error.char), cast("int", error.pos_in_stream)
-    assert isinstance(error, UnexpectedToken), "a LALR parser raises no other"
-    expected, token = expectation(error.accepts), error.token
-    if token.type == "$END":
-        return f"expected {expected}, found the end", len(text.rstrip())
-    found = token if len(token) <= _SHOWN else token[:_SHOWN] + "…"
-    found = found if token.type in ("TEXT", "QUOTED") else f"'{found}'"
-    hint = f"; did you mean {token.lower()!r}?" if token.type == "NAME" and token.lower() in KEYWORDS else ""
-    return f"expected {expected}, found {found}{hint}", start_of(token)

@@ -114,13 +114,13 @@ def canonical(node: Node) -> str:
         case Negation(part):
             return f"not {_closed(part)}"
         case Flag(name):
-            return _operand(name)
+            return operand(name)
         case Missing(name):
-            return f"{_operand(name)} is missing"
+            return f"{operand(name)} is missing"
         case Membership(name, values, negated):
-            return f"{_operand(name)} {'not ' if negated else ''}in [{_joined(', ', map(_operand, values))}]"
+            return f"{operand(name)} {'not ' if negated else ''}in [{_joined(', ', map(operand, values))}]"
         case Comparison(name, operator, other):
-            return f"{_operand(name)} {operator.symbol} {_operand(other)}"
+            return f"{operand(name)} {operator.symbol} {operand(other)}"
 
 
 def _joined(between: str, parts: Iterable[str]) -> str:
@@ -131,10 +131,11 @@ def _closed(node: Node) -> str:
     return f"({canonical(node)})" if isinstance(node, Joined) else canonical(node)
 
 
-def _operand(operand: Name | Value) -> str:
-    if isinstance(operand, Value):
+def operand(part: Name | Value) -> str:
+    """Return how a name or a constant is spelled."""
+    if isinstance(part, Value):
         # Python's shortest spelling of a number is a number of the language as well.
-        return _spelled(operand.value)
-    if operand.name.isidentifier() and operand.name not in KEYWORDS:
-        return operand.name
-    return "`" + _spelled(operand.name)[1:-1].replace("`", "\\`") + "`"
+        return _spelled(part.value)
+    if part.name.isidentifier() and part.name not in KEYWORDS:
+        return part.name
+    return "`" + _spelled(part.name)[1:-1].replace("`", "\\`") + "`"

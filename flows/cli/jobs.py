@@ -40,14 +40,11 @@ def init(
 @app.command()
 def validate(context: typer.Context, workspace: WorkspaceOption = None) -> None:
     """Check the workspace file and the tables it names, and print what was found in them."""
-    from features.tasks import allowed_items  # noqa: PLC0415 - see the top
-    from flows.current_tables import logged_items  # noqa: PLC0415
-    from flows.group_checks import check_groups  # noqa: PLC0415
+    from flows.current_tables import logged_items  # noqa: PLC0415 - see the top
     from flows.monitor.scoring import check_texts  # noqa: PLC0415
     from flows.replies import read_replies  # noqa: PLC0415
-    from flows.stages.campaigns import check_campaigns  # noqa: PLC0415
     from flows.stages.item_changes import load_changed  # noqa: PLC0415
-    from flows.stages.item_filters import check_rules  # noqa: PLC0415
+    from flows.table_checks import check_named  # noqa: PLC0415
     from flows.workspace import Workspace  # noqa: PLC0415
 
     loaded = Workspace.load(workspace_folder(context, workspace).folder)
@@ -55,13 +52,7 @@ def validate(context: typer.Context, workspace: WorkspaceOption = None) -> None:
     config = loaded.config
     tables, report, _ = load_changed(config.source, loaded.folder, config.validation, logged_items(loaded))
     OUT.print(report.render())
-    check_groups(config, tables)
-    # These raise where the workspace names items by a column that isn't there.
-    config.eligible.allowed(tables.items)
-    for task in config.tasks:
-        allowed_items(task, tables.items)
-    check_campaigns(config.candidates.campaigns, tables)
-    check_rules(config.ranking.rules, tables.items)
+    check_named(config, tables)
     if config.monitor is not None:
         classes = [task.name for task in config.tasks if task.on == "text" and task.kind == "multiclass"]
         check_texts(tables.texts, config.monitor, classes)

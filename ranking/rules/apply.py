@@ -32,7 +32,7 @@ class Listed:
 
     Attributes:
         items: int32 `[n]` distinct positions.
-        scores: float64 `[n]`, on any scale.
+        scores: float64 `[n]`, on any scale, NaN where missing.
         order: intp `[n]` rows, best first.
         bought: bool `[n]`: whether the user ever bought each.
         shown: item id -> how often it was shown to the user of late without an answer.

@@ -38,12 +38,14 @@ def diversify(order: Rows, scores: Float64, vectors: Float32, rule: Diversity, k
 
 
 def relevance(scores: Float64) -> Float64:
-    """Return scores, falling, as numbers from 1 (the best) to 0 (the worst), float64 `[m]`; 0 if all are equal."""
-    falling = np.sort(scores)[::-1]
-    if not len(falling):
-        return falling
-    span = falling[0] - falling[-1]
-    return (falling - falling[-1]) / span if span > 0 else np.zeros(len(falling))
+    """Return scores, falling, as numbers from 1 (the best) to 0 (the worst), float64 `[m]`; 0 if all are equal.
+
+    Missing ones (NaN) count as the worst.
+    """
+    falling = -np.sort(-scores)
+    known = falling[~np.isnan(falling)]
+    span = known[0] - known[-1] if len(known) else 0.0
+    return np.nan_to_num((falling - known[-1]) / span, nan=0.0) if span > 0 else np.zeros(len(falling))
 
 
 def mmr(relevance: Float64, vectors: Float32, weight: float, k: int) -> Rows:

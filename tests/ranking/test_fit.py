@@ -158,6 +158,6 @@ def test_config_names_the_nearest_task(update: dict[str, object], message: str, 
 
 def test_without_objectives_the_main_task_orders() -> None:
     config = RankingConfig.model_validate({"main_task": "watch"})
-    assert config.objectives.weights(None) == {"watch": 1.0}
-    own = {"main_task": "watch", "objectives": {"objectives": {"default": {"like": 2.0}}}}
-    assert RankingConfig.model_validate(own).objectives.weights(None) == {"like": 2.0}
+    assert config.objectives == {"default": "watch"}
+    own = {"main_task": "watch", "objectives": {"default": "2 * like"}}
+    assert RankingConfig.model_validate(own).objectives == {"default": "2 * like"}

@@ -74,8 +74,21 @@ def test_offline_and_online_scores_agree(ranker: Ranker, serving_data: CutData, 
 def test_the_default_objective_is_purchase(ranker: Ranker, user: UserFeatures) -> None:
     ranked = ranker.rank(user, ITEMS[:90])
     assert ranked.scores.tolist() == ranked.tasks["purchase"].tolist()
-    with pytest.raises(ObjectiveError, match="unknown objective 'proft'"):
-        ranker.rank(user, ITEMS, objective_name="proft")
+    with pytest.raises(ObjectiveError, match=r"expected one of default.*unknown task, attribute or feature 'proft'"):
+        ranker.rank(user, ITEMS, asked="proft")
+
+
+def test_a_formula_orders_and_what_it_has_no_value_for_comes_last(ranker: Ranker, user: UserFeatures) -> None:
+    """The hundred items have prices as attributes or none; a log of a negative number is no score."""
+    plain = ranker.rank(user, ITEMS)
+    turned = ranker.rank(user, ITEMS, asked="-purchase")
+    assert np.array_equal(np.sort(turned.scores), np.sort(-plain.scores))
+    assert (np.diff(turned.scores) <= 0).all()
+    middle = float(np.median(plain.scores))
+    logged = ranker.rank(user, ITEMS, asked=f"log(purchase - {middle!r})")
+    known = np.isfinite(logged.scores)
+    assert 0 < known.sum() < len(ITEMS)
+    assert known[: known.sum()].all()
 
 
 def test_what_a_user_buys_ranks_above_what_she_does_not(ranker: Ranker, user: UserFeatures) -> None:

@@ -277,7 +277,7 @@ def test_predictions_that_do_not_exist(running: Running) -> None:
 
 
 def test_errors_are_clear(running: Running) -> None:
-    with pytest.raises(InvalidInputError, match="unknown objective 'proft'"):
+    with pytest.raises(InvalidInputError, match="unknown task, attribute or feature 'proft'"):
         running.client.rank("user-1", PRODUCTS, objective="proft")
     with pytest.raises(InvalidInputError, match="at most 500 entries, found 600"):
         running.client.recommend("user-1", candidates=600)
