@@ -35,9 +35,8 @@ ENCODER: Final = "encoder"
 COLLABORATIVE: Final = "collaborative"
 GBDT: Final = "gbdt"
 FAMILIES: Final = (ENCODER, COLLABORATIVE, GBDT)
-BIAS: Final = "bias"
-_LOG: Final = "_log"
-_FRESH: Final = "@fresh"
+LOG: Final = "_log"
+FRESH: Final = "@fresh"
 
 
 class BlendError(InvalidInputError):
@@ -94,7 +93,7 @@ def blend_inputs(
     logs = [name for name in signals.names if name in (ALS, KNN)]
     names = (
         *(f"{COLLABORATIVE if name in (ALS, KNN, SEQUENCE) else ENCODER}/{name}" for name in signals.names),
-        *(f"{COLLABORATIVE}/{name}{_LOG}" for name in logs),
+        *(f"{COLLABORATIVE}/{name}{LOG}" for name in logs),
         *(f"{GBDT}/{name}" for name in raw_scores),
     )
     n, width = signals.columns.shape
@@ -107,7 +106,7 @@ def blend_inputs(
     if fresh is None:
         return BlendInputs(names, columns)
     own = np.where(fresh[:, None], columns, np.float32(np.nan))
-    return BlendInputs((*names, *(name + _FRESH for name in names)), np.hstack([columns, own]))
+    return BlendInputs((*names, *(name + FRESH for name in names)), np.hstack([columns, own]))
 
 
 def user_blend_inputs(
@@ -144,28 +143,33 @@ class TaskBlend:
     missing: tuple[float, ...]
     bias: float
 
-    def contributions(self, inputs: BlendInputs) -> dict[str, Float64]:
-        """Return each family's part of the logit and the bias, float64 `[n]` each; in sum the logit, exactly.
+    @property
+    def slopes(self) -> Float64:
+        """What one unit of each input adds to the logit, float64 `[len(names)]`."""
+        return self._fitted.slope
+
+    def terms(self, inputs: BlendInputs) -> Float64:
+        """Return each input's part of the logit, float64 `[n, len(names)]`; with the bias their sum is the logit.
 
         Raises:
             BlendError: an input that the model was fitted on is absent.
         """
         columns = _select(inputs, self.names)
         fitted = self._fitted
-        # Terms are summed along the row, not by a matrix product: BLAS rounds by the number of rows, and an item's
-        # score must not depend on how many items were asked with it.
-        terms = np.where(np.isnan(columns), fitted.missing, (columns - fitted.mean) * fitted.slope)
-        parts = {family: terms[:, rows].sum(axis=1) for family, rows in fitted.families.items()}
-        return parts | {BIAS: np.full(len(terms), self.bias)}
+        terms: Float64 = np.where(np.isnan(columns), fitted.missing, (columns - fitted.mean) * fitted.slope)
+        return terms
 
     def logits(self, inputs: BlendInputs) -> Float64:
-        """Return the logit, float64 `[n]`: the families' contributions added in a fixed order.
+        """Return the logit, float64 `[n]`: the families' terms added in a fixed order.
 
         Raises:
             BlendError: an input that the model was fitted on is absent.
         """
-        parts = self.contributions(inputs)
-        return parts[ENCODER] + parts[COLLABORATIVE] + parts[GBDT] + parts[BIAS]
+        # Terms are summed along the row, not by a matrix product: BLAS rounds by the number of rows, and an item's
+        # score must not depend on how many items were asked with it.
+        terms = self.terms(inputs)
+        encoder, collaborative, gbdt = (terms[:, self._fitted.families[family]].sum(axis=1) for family in FAMILIES)
+        return np.asarray(encoder + collaborative + gbdt + self.bias, np.float64)
 
     @cached_property
     def _fitted(self) -> _Fitted:

@@ -65,7 +65,7 @@ class RankRequest(_Contract):
         k: how many to return; all by default.
         objective: a declared objective, or a formula; the default one otherwise.
         rules: in place of the release's rules.
-        explain: whether to explain each returned item; up to 10 ms an item.
+        explain: whether to explain each returned item; up to 10 ms an item and model of trees.
         context: see there.
     """
 
@@ -105,8 +105,8 @@ class ItemExplanation(_Contract):
 
     Attributes:
         reason: one line for people.
-        contributions: family -> part of the main task's logit, with `bias`; they sum to it.
-        features: the trees' strongest features and their contributions to the trees' raw score.
+        contributions: group of features -> part of the main task's logit, with `base`; they sum to it.
+        features: the strongest features and their parts of the same logit.
     """
 
     reason: str

@@ -1,7 +1,7 @@
-"""Why an item stands where it stands: exact parts of the blend's logit, the trees' strongest features, and a sentence.
+"""Why an item stands where it stands: parts of its logit, the strongest features, and a sentence.
 
-The parts of the blend are exact (it is linear in the logit). The trees' features come from TreeSHAP and sum to the
-trees' raw score. The sentence is read off the same feature row that was scored, and off the candidate's provenance.
+The parts are exact (`ranking.terms`). The sentence is read off the same feature row that was scored, and off the
+candidate's provenance.
 """
 
 from __future__ import annotations
@@ -13,22 +13,29 @@ from typing import Final
 import numpy as np
 
 from features.schema import Float32
-from ranking.blend import COLLABORATIVE, ENCODER, GBDT, Float64
+from ranking.blend import Float64
+from ranking.signals import SEQUENCE
+from ranking.terms import COLLABORATIVE, ENCODER, Terms
 
 # So many days past the usual gap before an item is called due; half the gap early counts as due as well.
 _DUE: Final = 0.8
 _POPULAR_TREND: Final = 1.5
 
-_FAMILY_REASON: Final = {
+_HABITS: Final = "fits your shopping habits"
+_GROUP_REASON: Final = {
     COLLABORATIVE: "others who buy what you buy",
     ENCODER: "similar to your recent purchases",
-    GBDT: "fits your shopping habits",
+    SEQUENCE: "often comes next",
+    "category": _HABITS,
+    "cross": _HABITS,
+    "user": _HABITS,
+    "item": "popular with all customers",
 }
 _SOURCE_REASON: Final = {
-    "collaborative": _FAMILY_REASON[COLLABORATIVE],
-    "semantic": _FAMILY_REASON[ENCODER],
+    "collaborative": _GROUP_REASON[COLLABORATIVE],
+    "semantic": _GROUP_REASON[ENCODER],
     "trending": "popular now",
-    "sequence": "often comes next",
+    "sequence": _GROUP_REASON[SEQUENCE],
     "campaign": "in a campaign now",
 }
 
@@ -39,8 +46,8 @@ class Explanation:
 
     Attributes:
         reason: one line for people.
-        contributions: family -> part of the main task's logit, `bias` included; in sum that logit.
-        features: the trees' strongest features, name -> TreeSHAP contribution to their raw score.
+        contributions: group of features -> part of the task's logit, `base` included; in sum that logit.
+        features: the strongest features, name -> part of the same logit.
     """
 
     reason: str
@@ -49,37 +56,30 @@ class Explanation:
 
 
 def explanations(
-    names: Sequence[str],
-    features: Float32,
-    parts: Mapping[str, Float64],
-    shap: Float64 | None,
-    sources: Sequence[Sequence[str]] | None,
-    top: int = 5,
+    terms: Terms, features: Float32, sources: Sequence[Sequence[str]] | None, top: int = 5
 ) -> list[Explanation]:
     """Return one explanation per row.
 
     Args:
-        names: feature names, as `assemble.feature_names` gives them.
+        terms: of n rows.
         features: float32 `[n, f]`, the rows that were scored.
-        parts: family -> part of the logit, float64 `[n]` each.
-        shap: TreeSHAP contributions, float64 `[n, f + 1]`; None where the task has no trees.
         sources: the candidate sources of each row, if known.
         top: features named per row.
     """
-    place = {name: column for column, name in enumerate(names)}
-    found = []
+    place = {name: column for column, name in enumerate(terms.names)}
+    groups, found = terms.groups(), []
     for row, values in enumerate(features):
-        own = {family: float(part[row]) for family, part in parts.items()}
-        strongest = {} if shap is None else strongest_features(names, shap[row, :-1], top)
+        own = {group: float(part[row]) for group, part in groups.items()}
+        strongest = strongest_features(terms.names, terms.values[row], top)
         own_sources = () if sources is None else sources[row]
         found.append(Explanation(reason=reason(place, values, own, own_sources), contributions=own, features=strongest))
     return found
 
 
-def strongest_features(names: Sequence[str], shap: Float64, top: int) -> dict[str, float]:
-    """Return the `top` features of the largest absolute contribution, strongest first; zeros are left out."""
-    order = np.argsort(-np.abs(shap), kind="stable")[:top]
-    return {names[column]: float(shap[column]) for column in order if shap[column] != 0}
+def strongest_features(names: Sequence[str], values: Float64, top: int) -> dict[str, float]:
+    """Return the `top` features of the largest absolute part, strongest first; zeros are left out."""
+    order = np.argsort(-np.abs(values), kind="stable")[:top]
+    return {names[column]: float(values[column]) for column in order if values[column] != 0}
 
 
 def reason(place: Mapping[str, int], values: Float32, parts: Mapping[str, float], sources: Sequence[str]) -> str:
@@ -88,7 +88,7 @@ def reason(place: Mapping[str, int], values: Float32, parts: Mapping[str, float]
     Args:
         place: feature name -> column.
         values: float32 `[f]`, the scored row.
-        parts: family -> part of the logit.
+        parts: group of features -> part of the logit.
         sources: the item's candidate sources; empty when the caller named the items.
     """
     count = values[place["history_count"]]
@@ -102,9 +102,9 @@ def reason(place: Mapping[str, int], values: Float32, parts: Mapping[str, float]
             return _SOURCE_REASON[source]
     if np.isfinite(values[place["item_trend"]]) and values[place["item_trend"]] >= _POPULAR_TREND:
         return _SOURCE_REASON["trending"]
-    families = {family: part for family, part in parts.items() if family in _FAMILY_REASON}
-    strongest = max(families, key=lambda family: families[family])
-    return _FAMILY_REASON[strongest] if families[strongest] > 0 else "popular with all customers"
+    groups = {group: part for group, part in parts.items() if group in _GROUP_REASON}
+    strongest = max(groups, key=lambda group: groups[group])
+    return _GROUP_REASON[strongest if groups[strongest] > 0 else "item"]
 
 
 def _own_history(place: Mapping[str, int], values: Float32) -> str:

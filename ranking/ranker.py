@@ -13,10 +13,10 @@ import numpy.typing as npt
 
 from features.schema import Float32, Int32, UserFeatures
 from features.tasks import TaskSpec
-from ranking import gbdt
 from ranking.assemble import assemble, assemble_user
 from ranking.blend import BlendInputs, Float64
 from ranking.explain import Explanation, explanations
+from ranking.layout import RANK
 from ranking.models import RankingModels
 from ranking.objective import Candidates, check_objectives, order, score
 from ranking.rules.apply import Listed, apply
@@ -24,6 +24,7 @@ from ranking.rules.catalogue import Catalogue
 from ranking.rules.config import Rules
 from ranking.signals import HeadSides, compute_signals, user_logits
 from ranking.spaces import Bool, Spaces, among, load_tasks
+from ranking.terms import Terms, terms_of
 from retrieval.encoder.head_runtime import Heads
 from retrieval.filters import ItemColumns
 from retrieval.layout import ENCODER_DIR, ENCODER_HEADS, TASKS
@@ -199,7 +200,7 @@ class Ranker:
             asked: a declared objective, or a formula; None for the default.
             rules: in place of the release's.
             shown: item id -> how often it was shown to her of late without an answer, for a rule on frequency.
-            explain: whether to explain the returned items (TreeSHAP: up to 10 ms an item).
+            explain: whether to explain the returned items (TreeSHAP: up to 10 ms an item and model of trees).
             sources: the candidate sources of each item, for the explanations.
 
         Raises:
@@ -252,6 +253,13 @@ class Ranker:
             moved=moved,
         )
 
+    def terms(self, scored: Scored, rows: npt.NDArray[np.intp], task: str) -> Terms:
+        """Return the parts of a pair task's logit for rows (intp `[m]`) of what was scored."""
+        models = self.models
+        inputs = BlendInputs(scored.inputs.names, scored.inputs.columns[rows])
+        trees = {**models.trees, RANK: models.rank}
+        return terms_of(models.blend.tasks[task], inputs, models.schema.features, scored.features[rows], trees)
+
     def predict_users(self, users: Sequence[UserFeatures]) -> dict[str, Float64]:
         """Return user task -> calibrated probability, float64 `[len(users)]`; NaN for a user nothing is known of."""
         logits = np.stack([user_logits(self._source, self._schema, user.user_id) for user in users])
@@ -272,14 +280,5 @@ class Ranker:
     def _explain(
         self, scored: Scored, rows: npt.NDArray[np.intp], sources: Sequence[Sequence[str]] | None
     ) -> list[Explanation]:
-        main = self.models.schema.main_task
-        features = np.ascontiguousarray(scored.features[rows])
-        inputs = BlendInputs(scored.inputs.names, scored.inputs.columns[rows])
-        booster = self.models.trees.get(main)
-        return explanations(
-            self.models.schema.features,
-            features,
-            self.models.blend.tasks[main].contributions(inputs),
-            None if booster is None or not len(rows) else gbdt.contributions(booster, features),
-            None if sources is None else [sources[row] for row in rows],
-        )
+        terms = self.terms(scored, rows, self.models.schema.main_task)
+        return explanations(terms, scored.features[rows], None if sources is None else [sources[row] for row in rows])

@@ -1,4 +1,4 @@
-"""Commands that study the encoder: what to label next, how to train it, what its tasks are worth to each other."""
+"""Commands that study a release and its encoder: why an answer is as it is, what to label next, how to train it."""
 
 from __future__ import annotations
 
@@ -64,6 +64,26 @@ def attribute(  # noqa: PLR0913, PLR0917 - a parameter is an option
     )  # fmt: skip
     render_attributions(report, OUT)
     say(f"page: {escape(str(report.page))}")
+
+
+@app.command()
+def explain(
+    context: typer.Context,
+    user: Annotated[str, typer.Option(help="A user_id, as the online store knows her now.")],
+    item: Annotated[str, typer.Option(help="An item_id.")],
+    workspace: WorkspaceOption = None,
+    task: Annotated[str | None, typer.Option(help="Whose logit to take apart.", show_default="the main task")] = None,
+    objective: Annotated[
+        str | None, typer.Option(help="A declared objective, or a formula.", show_default="default")
+    ] = None,
+    release: Annotated[str | None, typer.Option(help="Its name.", show_default="the current one")] = None,
+) -> None:
+    """Show why an item stands where it stands in a user's list: its score, and every part of a task's logit."""
+    folder = checked_folder(context, workspace)
+    from flows.console_explain import render_explanation  # noqa: PLC0415 - see `base`
+    from flows.explain import explain_item  # noqa: PLC0415
+
+    render_explanation(explain_item(folder, user, item, task=task, objective=objective, release=release), OUT)
 
 
 TasksOption = Annotated[

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from journey import CUT, Built, Server, polyrank
 
 from features.store import FeatureStore
 from flows.build import Build
+from flows.explain import UnknownUserError, explain_item
 from flows.report import read
 from flows.stages.release import ReleaseParts
 from flows.workspace import Workspace
@@ -82,6 +84,23 @@ def test_a_heads_words_are_told_apart(built: Built) -> None:
     assert "bread" in (folder / "attributions-topic.html").read_text(encoding="utf-8")
     out = polyrank(built.folder, "attribute", "slots", "--unit", "3", "--text", "your stale bread", "--steps", "4")
     assert "unit 3 (bread), tag" in out
+
+
+def test_an_items_place_is_explained_by_parts_that_add_up(built: Built) -> None:
+    release = ReleaseStore(built.folder / ".polyrank" / "releases").path(built.release_id)
+    golden = json.loads((release / "warmup.json").read_bytes())["ranking"][0]
+    user, item = golden["user"]["user_id"], golden["items"][0]
+    out = polyrank(built.folder, "explain", "--user", user, "--item", item, "--objective", "100 * purchase - 1")
+    assert "= 100 * purchase - 1" in out
+    assert re.search(r"place +\d+ of \d+ candidates", out)
+    shown = out[out.index("Logit of purchase") : out.index("Strongest features")]
+    *parts, logit = (float(found.replace("−", "-")) for found in re.findall(r"[+-]\d+\.\d{3}", shown))
+    assert len(parts) == 8
+    assert sum(parts) == pytest.approx(logit, abs=0.0005 * 9)
+    with pytest.raises(InvalidInputError, match=r"unknown task on pairs 'purchse'; did you mean 'purchase'\?"):
+        explain_item(str(built.folder), user, item, task="purchse")
+    with pytest.raises(UnknownUserError, match="found 'nobody'"):
+        explain_item(str(built.folder), "nobody", item)
 
 
 def test_release_saw_nothing_at_or_after_its_as_of_time(built: Built) -> None:

@@ -5,9 +5,10 @@ import pytest
 
 from ranking.assemble import FEATURES
 from ranking.explain import explanations, reason, strongest_features
+from ranking.terms import Terms
 
 PLACE = {name: column for column, name in enumerate(FEATURES)}
-PARTS = {"encoder": 0.2, "collaborative": -0.1, "gbdt": 1.5, "bias": -3.0}
+PARTS = {"encoder": 0.2, "collaborative": -0.1, "category": 1.5, "item": 0.3, "base": -3.0}
 
 
 def row(**values: float) -> np.ndarray:
@@ -45,7 +46,7 @@ def test_reasons(values: dict[str, float], sources: list[str], expected: str) ->
 
 
 def test_nothing_speaks_for_it() -> None:
-    assert reason(PLACE, row(), {"encoder": -1.0, "gbdt": -0.5, "bias": 9.0}, []) == "popular with all customers"
+    assert reason(PLACE, row(), {"encoder": -1.0, "item": -0.5, "base": 9.0}, []) == "popular with all customers"
 
 
 def test_strongest_features_by_size_without_zeros() -> None:
@@ -54,7 +55,12 @@ def test_strongest_features_by_size_without_zeros() -> None:
 
 
 def test_one_explanation_per_row() -> None:
-    parts = {family: np.array([value, value]) for family, value in PARTS.items()}
-    found = explanations(FEATURES, np.stack([row(), row(history_count=2, history_last_age_days=3)]), parts, None, None)
-    assert [one.features for one in found] == [{}, {}]
-    assert found[0].contributions == PARTS
+    values = np.zeros((2, len(FEATURES)))
+    values[1, PLACE["history_count"]], values[1, PLACE["item_buyers"]] = 0.5, -0.75
+    terms = Terms(names=FEATURES, values=values, base=np.array([-3.0, -2.0]))
+    found = explanations(terms, np.stack([row(), row(history_count=2, history_last_age_days=3)]), None)
+    assert [one.features for one in found] == [{}, {"item_buyers": -0.75, "history_count": 0.5}]
+    assert found[1].contributions == {
+        "history": 0.5, "category": 0.0, "item": -0.75, "cross": 0.0, "user": 0.0, "base": -2.0,
+    }  # fmt: skip
+    assert found[1].reason == "bought 2 times, last 3 days ago"

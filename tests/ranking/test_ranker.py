@@ -143,6 +143,19 @@ def test_a_release_has_rules_of_its_own_and_a_request_others(
     assert plain.moved is None
 
 
+@pytest.mark.parametrize("task", ["purchase", "repurchase", "coupon_response"])
+def test_terms_sum_to_the_logit(ranker: Ranker, user: UserFeatures, task: str) -> None:
+    """Bought items, others and coupons: signals that are missing, twins of never-bought items, trees that don't run."""
+    scored = ranker.score(user, ITEMS)
+    rows = np.array([0, 3, 40, 89, 95], np.intp)
+    terms = ranker.terms(scored, rows, task)
+    logits = ranker.models.blend.tasks[task].logits(scored.inputs)[rows]
+    # The trees' raw scores are float32 in the blend.
+    assert terms.logits == pytest.approx(logits, abs=1e-4)
+    assert sum(terms.groups().values()) == pytest.approx(terms.logits)
+    assert terms.names == ranker.models.schema.features
+
+
 def test_explanations_follow_the_rules(ranker: Ranker, user: UserFeatures) -> None:
     plain = ranker.rank(user, ITEMS[:90], explain=True)
     first = ranker.retriever.snapshot.item_ids[plain.items[0]]

@@ -157,7 +157,8 @@ def test_recommend_reads_the_user_once_and_keeps_provenance(running: Running) ->
         assert item.sources
         assert item.explanation is not None
         assert item.explanation.reason
-        assert set(item.explanation.contributions) == {"encoder", "collaborative", "gbdt", "bias"}
+        groups = {"history", "category", "item", "cross", "user", "collaborative", "encoder", "base"}
+        assert set(item.explanation.contributions) == groups
     assert answer.items[0].explanation is not None
     assert answer.items[0].explanation.reason.startswith("bought ")
 
