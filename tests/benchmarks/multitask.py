@@ -1,11 +1,14 @@
 """Single-task against multi-task training of the encoder: every task's error on rows no run read, by method and seed.
 
 usage: python tests/benchmarks/multitask.py -w WORKSPACE [--as-of DATE] [--seeds 5] [--methods volume dual] [--by loss]
+           [--results FILE] [--show]
 
 Every run has the workspace's budget of steps, batches and early stopping; what differs is the tasks in it and how they
 are balanced. A run trains on the encoder's cuts, stops by its validation cut, and is measured on the oldest ranker cut
 (`retrieval.encoder.trial` says by what). Finished runs are lines of RESULTS (by default below the workspace) and never
-repeated, so that the command can be stopped and started again; it prints the table of all runs so far.
+repeated, so that the command can be stopped and started again; it prints the table of all runs so far, and with
+`--show` nothing else. A run of other sections of the workspace, another time or other code of the encoder stays in the
+file and out of the table. `tests/benchmarks/results/` holds runs to go on from.
 
 `gain` is the relative fall of the error from the single-task model of the same seed, positive when better. Intervals
 are 95% Student intervals over seeds. A task loses when its mean error is above the single-task one by over one standard
@@ -17,7 +20,9 @@ alone, so their own loss also tells how sure they are.
 from __future__ import annotations
 
 import argparse
+import hashlib
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -26,8 +31,10 @@ from pydantic import BaseModel
 from rich.console import Console
 from rich.table import Table
 
+from features.tasks import TaskSpec
 from flows.build import Build
 from flows.cli import parse_as_of
+from flows.steps import source_hash
 from flows.tune.report import over_seeds
 from flows.tune.runs import append_line, drop_half_line
 from flows.tune.study_data import study_data
@@ -45,8 +52,17 @@ Measure = Literal["error", "loss"]
 
 
 class Run(BaseModel):
-    """One line of the results."""
+    """One line of the results.
 
+    Attributes:
+        study: what was trained how, as of when and by which code; runs of one study compare.
+        method: of balancing, or `single-task`.
+        task: or `all`.
+        seed: of everything drawn.
+        trial: what was measured.
+    """
+
+    study: str
     method: str
     task: str
     seed: int
@@ -57,19 +73,36 @@ def main() -> None:
     arguments = _arguments()
     workspace = Workspace.load(arguments.workspace)
     results: Path = arguments.results or workspace.folder / "multitask.jsonl"
+    study = study_of(workspace, arguments.as_of)
+    if not arguments.show:
+        train(workspace, study, results, arguments)
+    show([run for run in read(results) if run.study == study], workspace.config.tasks, arguments.by)
+    other = sum(run.study != study for run in read(results))
+    if other:
+        CONSOLE.print(f"{other} runs of {results} are of another configuration, time or code", highlight=False)
+
+
+def study_of(workspace: Workspace, as_of: datetime | None) -> str:
+    """Return what tells a study's runs from those of others."""
+    sections = workspace.config_hash("features", "time", "eligible", "texts", "tasks", "encoder")
+    key = f"{sections} {as_of} {source_hash('retrieval.encoder')}"
+    return hashlib.sha256(key.encode()).hexdigest()[:12]
+
+
+def train(workspace: Workspace, study: str, results: Path, arguments: argparse.Namespace) -> None:
+    """Train and measure what the results lack."""
     data = study_data(Build.start(workspace, Settings(), arguments.as_of))
     drop_half_line(results)
-    done = {(run.method, run.task, run.seed) for run in read(results)}
+    done = {(run.method, run.task, run.seed) for run in read(results) if run.study == study}
     memory = Memory()
     for method, name, seed in plans(data.tasks, arguments.methods, arguments.seeds):
         if (method, name, seed) in done:
             continue
         names = [task.name for task in data.tasks] if name == "all" else [name]
         trial = run_trial(data, own_config(workspace.config.encoder, method, seed), names, memory=memory)
-        append_line(results, Run(method=method, task=name, seed=seed, trial=trial).model_dump_json())
+        append_line(results, Run(study=study, method=method, task=name, seed=seed, trial=trial).model_dump_json())
         errors = {task: round(quality.error, 4) for task, quality in trial.test.items()}
         CONSOLE.print(f"{method} {name} seed {seed}: {errors} in {trial.seconds:.0f} s", highlight=False)
-    show(read(results), data.tasks, arguments.by)
 
 
 def plans(tasks: Sequence[EncoderTask], methods: Sequence[str], seeds: int) -> Iterator[tuple[str, str, int]]:
@@ -85,7 +118,7 @@ def own_config(config: EncoderConfig, method: str, seed: int) -> EncoderConfig:
     return config.model_copy(update={"seed": seed, "balance": balance})
 
 
-def show(runs: Sequence[Run], tasks: Sequence[EncoderTask], by: Measure) -> None:
+def show(runs: Sequence[Run], tasks: Sequence[TaskSpec], by: Measure) -> None:
     """Print each task's measure and gain by method, and the mean gain."""
     methods = list(dict.fromkeys(run.method for run in runs if run.method != SINGLE))
     table = Table(
@@ -150,6 +183,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--methods", nargs="+", default=["volume", "static", "uncertainty", "dual", "aligned_mtl"])
     parser.add_argument("--by", choices=get_args(Measure), default="error")
     parser.add_argument("--results", type=Path, default=None)
+    parser.add_argument("--show", action="store_true")
     return parser.parse_args()
 
 
