@@ -59,6 +59,8 @@ feast = _import_feast()
 logging.getLogger("feast.infra.offline_stores.file_source").setLevel(logging.ERROR)
 # ibis 12 calls it on DuckDB 2; nothing that a caller of ours could mend.
 warnings.filterwarnings("ignore", r"fetch_arrow_table\(\) is deprecated", DeprecationWarning)
+# Its Milvus store, which an online read imports whatever the store is, has a field that shadows another.
+warnings.filterwarnings("ignore", 'Field name "vector_enabled" in "MilvusOnlineStoreConfig"', UserWarning)
 
 
 def _connection_errors() -> tuple[type[Exception], ...]:

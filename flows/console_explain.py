@@ -14,16 +14,16 @@ from rich.text import Text
 from flows.console_tables import simple_table
 from flows.explain import Explained
 
-_WIDTH: Final = 24
+_WIDTH: Final = 16
 _SHOWN: Final = 12
 _WORDS: Final = {
-    "history": "own purchases of this item",
-    "category": "own purchases of its category",
-    "item": "how the item sells, its price",
-    "cross": "item against customer: due date, price",
+    "history": "own purchases, this item",
+    "category": "own purchases, its category",
+    "item": "how the item sells",
+    "cross": "item against customer",
     "user": "the customer's habits",
-    "collaborative": "what people who buy alike buy",
-    "sequence": "what comes next after her last items",
+    "collaborative": "people who buy alike",
+    "sequence": "what comes next",
     "encoder": "texts of item and customer",
     "base": "what every item starts from",
 }
@@ -40,6 +40,7 @@ def render_explanation(why: Explained, console: Console) -> None:
         f"[dim]Which words of the texts speak: polyrank attribute {escape(why.task)} --user {escape(why.user_id)} "
         f"--item {escape(why.item_id)}[/]",
         highlight=False,
+        soft_wrap=True,
     )
 
 
