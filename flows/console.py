@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from flows.console_beside import render_beside
 from flows.console_tables import figure_cell, simple_table
 from flows.console_texts import text_tables
 from flows.report import ExampleUser, RankingTable, Report, RetrievalTable
@@ -37,6 +38,8 @@ def render_console(report: Report, console: Console | None = None) -> None:
     )
     if report.note:
         console.print(f"[yellow]{escape(report.note)}[/]", highlight=False)
+    if report.beside:
+        render_beside(report.beside, console)
     for ranking in report.rankings:
         console.print(_ranking(ranking))
         if ranking.differences:

@@ -34,7 +34,7 @@ from retrieval.parts import Part
 from retrieval.query import Near
 from retrieval.quota import PER, held_sources
 from retrieval.rows import ItemRows, mapped
-from retrieval.scope import Scopes
+from retrieval.scope import Mask, Scopes
 from retrieval.searchable import Searchable
 from retrieval.segments import Segments
 from retrieval.sequence.runtime import SequenceModel

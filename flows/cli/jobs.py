@@ -102,12 +102,15 @@ def publish(
     context: typer.Context,
     release: Annotated[str | None, typer.Argument(help="Its name.", show_default="the newest")] = None,
     workspace: WorkspaceOption = None,
+    without_comparison: Annotated[
+        bool, typer.Option("--without-comparison", help="Don't hold it against the current release.")
+    ] = False,
 ) -> None:
     """Verify a release, hold it against the gate, and make it the current one."""
     folder = checked_folder(context, workspace)
     from flows.publish import publish as flow  # noqa: PLC0415
 
-    say(f"published [bold]{escape(str(flow(folder, release)))}[/]")
+    say(f"published [bold]{escape(str(flow(folder, release, without_comparison)))}[/]")
 
 
 @app.command()
