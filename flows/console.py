@@ -38,8 +38,7 @@ def render_console(report: Report, console: Console | None = None) -> None:
     )
     if report.note:
         console.print(f"[yellow]{escape(report.note)}[/]", highlight=False)
-    if report.beside:
-        render_beside(report.beside, console)
+    render_beside(report.beside, console)
     for ranking in report.rankings:
         console.print(_ranking(ranking))
         if ranking.differences:

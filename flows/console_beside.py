@@ -20,8 +20,10 @@ _VERDICTS: Final[dict[Verdict, str]] = {
 }
 
 
-def render_beside(beside: BesideCurrent, console: Console) -> None:
-    """Print both releases' metrics, or why they can't be compared."""
+def render_beside(beside: BesideCurrent | None, console: Console) -> None:
+    """Print both releases' metrics, or why they can't be compared; nothing where there was no other to compare."""
+    if beside is None:
+        return
     if beside.void:
         void = f"[yellow]not compared with the current release {escape(beside.release_id)}: {escape(beside.void)}[/]"
         console.print(void, highlight=False)
