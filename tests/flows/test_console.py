@@ -10,7 +10,8 @@ from datetime import UTC, datetime
 import pytest
 from rich.console import Console
 
-from flows.console import releases_table, render_console
+from flows.console import render_console
+from flows.console_releases import releases_table
 from flows.report import Report
 from flows.stage_lines import Stages
 from infra.releases import ReleaseInfo
@@ -134,7 +135,7 @@ def test_release_names_are_whole_in_80_columns() -> None:
     child = replace(
         parent, release_id="20180101-59dcd4589e2b", parent=parent.release_id, total_bytes=2_000_000_000, current=False
     )
-    console.print(releases_table([child, parent]))
+    console.print(releases_table([child, parent], {child.release_id: "NDCG 0.4203, of new items 0.0471"}))
     lines = out.getvalue().splitlines()
     assert max(len(line) for line in lines) <= 80
     assert [line.split()[0] for line in lines if line.startswith("20")] == [child.release_id, parent.release_id]
