@@ -46,9 +46,6 @@ def differences_tables(first: str, second: str, found: Sequence[Difference]) -> 
             if row.section == section:
                 table.add_row(*(escape(cell) for cell in (row.what, row.first, row.second)))
         if section == "report":
-            # Two reports may be of two windows.
-            table.caption = (
-                "each by its own evaluation; `polyrank evaluate` compares with the current one on one window"
-            )
+            table.caption = "each by its own evaluation, which may be of another window"
             table.caption_justify = "left"
         yield table

