@@ -13,7 +13,7 @@ from flows.words import format_bytes, format_day
 from infra.releases import ReleaseInfo
 
 
-def releases_table(releases: Sequence[ReleaseInfo], headlines: Mapping[str, str]) -> Table:
+def releases_table(releases: Sequence[ReleaseInfo], headlines: Mapping[str, Sequence[str]]) -> Table:
     """Return releases as a table.
 
     Args:
@@ -30,8 +30,7 @@ def releases_table(releases: Sequence[ReleaseInfo], headlines: Mapping[str, str]
             lines.append("  [green]● current[/]" if row.current else "  [dim]○ previous[/]")
         if row.parent:
             lines.append(f"  [dim]from {escape(row.parent)}[/]")
-        if headlines.get(row.release_id):
-            lines.append(f"  [dim]{escape(headlines[row.release_id])}[/]")
+        lines += [f"  [dim]{escape(line)}[/]" for line in headlines.get(row.release_id, ())]
         as_of = format_day(row.as_of) if row.as_of else ""
         cells = ("\n".join(lines), as_of, format_day(row.created_at), format_bytes(row.total_bytes))
         table.add_row(*cells, style="bold" if row.current else "")

@@ -96,12 +96,10 @@ def check_release(workspace: Workspace, release_id: str, *, without_comparison: 
     current = store.current()
     store.verify(release_id)
     gate = workspace.config.gate
-    if gate.not_worse_than_current is not None:
-        if without_comparison:
-            log.warning("gate_without_comparison", release=release_id, current=current)
-            gate = gate.model_copy(update={"not_worse_than_current": None})
-        elif current is None:
-            log.warning("gate_nothing_to_compare", release=release_id, current=None)
+    if gate.not_worse_than_current is not None and (without_comparison or current in (None, release_id)):
+        told = "gate_without_comparison" if without_comparison else "gate_has_nothing_to_compare_with"
+        log.warning(told, release=release_id, current=current)
+        gate = gate.model_copy(update={"not_worse_than_current": None})
     if gate.asks:
         gate.check(report_of(workspace, release_id), current)
     return current

@@ -17,6 +17,8 @@ from retrieval.layout import WORKSPACE
 
 _PARTS: Final = ("encoder", "scene", "ranking", "merge", "replies")
 _NOTHING: Final = "–"
+# Tasks on texts in a list of releases; a report has them all.
+_TEXTS: Final = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,11 +38,11 @@ class Difference:
     second: str
 
 
-def headline(folder: WorkspaceFolder, release_id: str) -> str:
-    """Return the first metrics of a release's last report in one line; nothing where it was never evaluated."""
+def headlines(folder: WorkspaceFolder, release_id: str) -> tuple[str, ...]:
+    """Return the first metrics of a release's last report in short lines; none where it was never evaluated."""
     report = _report(folder, release_id)
     if report is None:
-        return ""
+        return ()
     orders = [
         f"{'NDCG' if place == 0 else 'of new items'} {next(_shipped(table)):.4f}"
         for place, table in enumerate(report.rankings)
@@ -50,7 +52,7 @@ def headline(folder: WorkspaceFolder, release_id: str) -> str:
         for row in report.texts
         if row.figures
     ]
-    return ", ".join([*orders, *texts][:3])
+    return tuple(line for line in (", ".join(orders), *texts[:_TEXTS]) if line)
 
 
 def release_differences(folder: WorkspaceFolder, first: str, second: str) -> list[Difference]:

@@ -66,7 +66,7 @@ def beside_name(row: BesideRow, k: int) -> str:
     """Return what a metric of two releases is called, with the places `k` that an order's metrics read."""
     orders: dict[str, str] = {"ndcg": f"NDCG@{k}", "recall": f"Recall@{k}", "mrr": "MRR"}
     if row.task is None:
-        of = ", never bought before" if row.metric.startswith("new_items_") else ""
+        of = ", new to the user" if row.metric.startswith("new_items_") else ""
         return orders[row.metric.removeprefix("new_items_")] + of
     names: dict[str, str] = {metric: text_metric_name(metric) for metric in get_args(TextMetric)}
     return f"{row.task}, {names[row.metric]}"

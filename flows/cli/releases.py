@@ -30,7 +30,7 @@ def releases(
 ) -> None:
     """List the releases with the first metrics of their reports, the current one marked; or tell two of them apart."""
     from flows.console_releases import differences_tables, releases_table  # noqa: PLC0415 - see `base`
-    from flows.release_words import headline, release_differences  # noqa: PLC0415
+    from flows.release_words import headlines, release_differences  # noqa: PLC0415
     from infra.releases import ReleaseStore  # noqa: PLC0415
 
     folder = workspace_folder(context, workspace)
@@ -43,7 +43,7 @@ def releases(
         return
     found = ReleaseStore(folder.releases).list()
     if found:
-        OUT.print(releases_table(found, {row.release_id: headline(folder, row.release_id) for row in found}))
+        OUT.print(releases_table(found, {row.release_id: headlines(folder, row.release_id) for row in found}))
     else:
         say("no release yet; `polyrank refresh model` makes one")
 

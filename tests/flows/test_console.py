@@ -135,10 +135,12 @@ def test_release_names_are_whole_in_80_columns() -> None:
     child = replace(
         parent, release_id="20180101-59dcd4589e2b", parent=parent.release_id, total_bytes=2_000_000_000, current=False
     )
-    console.print(releases_table([child, parent], {child.release_id: "NDCG 0.4203, of new items 0.0471"}))
+    console.print(releases_table([child, parent], {child.release_id: ["NDCG 0.4203, of new items 0.0471"]}))
     lines = out.getvalue().splitlines()
     assert max(len(line) for line in lines) <= 80
     assert [line.split()[0] for line in lines if line.startswith("20")] == [child.release_id, parent.release_id]
+    # Metrics leave the dates their room.
+    assert out.getvalue().count("2017-12-04 11:30") == 4
     assert [line.split()[:2] for line in lines if "from" in line] == [["from", parent.release_id]]
     assert "2.0 GB" in out.getvalue()
     assert "418 MB" in out.getvalue()

@@ -54,7 +54,7 @@ def test_page_shows_value_and_interval_of_the_shipped_order(html: str) -> None:
 def test_page_shows_the_current_release_beside_this_one(html: str) -> None:
     section = html[html.index('id="beside"') : html.index('id="ranking"')]
     assert "of 20171106T000000Z-77aa01?" in section
-    assert "NDCG@10, never bought before" in section
+    assert "NDCG@10, new to the user" in section
     # Better, worse and undecided: NDCG, log loss (which rose) and recall.
     for metric, verdict in (("NDCG@10<", "better"), ("purchase, log loss<", "worse"), ("Recall@10<", "undecided")):
         row = section[section.index(f">{metric}") :]

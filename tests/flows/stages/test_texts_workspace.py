@@ -214,7 +214,7 @@ def test_a_release_that_learnt_less_does_not_replace_the_current_one(
     run(folder, "refresh", "model")
     store = ReleaseStore(folder / ".polyrank" / "releases")
     worse = store.list()[0].release_id
-    assert f"`polyrank evaluate {worse}` makes one" in run(folder, "publish", code=1)
+    assert f"`polyrank evaluate {worse}` makes one" in run(folder, "publish", code=2)
     out = run(folder, "evaluate", worse)
     assert f"Beside the current release {finance.release_id}" in out
     report = read(folder / ".polyrank" / "reports" / worse / "report.json")
