@@ -23,6 +23,7 @@ from features.tables import read_tables
 from features.tasks import TaskSpec
 from flows.current_tables import changes_before, digest, load_data, refresh_tables
 from flows.feature_steps import FeatureSteps
+from flows.lineage import Lineage
 from flows.replies import read_replies
 from flows.scene_steps import SceneSteps
 from flows.stages.ablations import write_ablations
@@ -270,6 +271,8 @@ class Build:
         if release_id in {info.release_id for info in store.list()}:
             log.info("release_reused", release=release_id)
             return release_id
+        # An encoder lies in its release's folder.
+        taken = [store.path(parent)] if parent is not None else [] if self._start is None else [self._start.parent]
         write_release(
             store,
             release_id,
@@ -277,7 +280,7 @@ class Build:
             tasks=self.tasks,
             workspace_file=self.workspace.file,
             plan=self.plan,
-            parent=parent,
+            lineage=Lineage.of(parent, self.as_of, taken),
             warm_up=WarmUp.of(
                 users=[] if self.features is None else self.features.users(self.as_of),
                 texts=self.data.tables.texts[TEXT].to_list(),

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from flows.console_beside import render_beside
 from flows.console_tables import figure_cell, simple_table
 from flows.console_texts import text_tables
 from flows.report import ExampleUser, RankingTable, Report, RetrievalTable
@@ -20,7 +19,6 @@ from flows.words import (
     format_signed,
     metric_name,
 )
-from infra.releases import ReleaseInfo
 
 _VERDICTS = {"above": "[green]better[/]", "below": "[red]worse[/]", "level": "[dim]undecided[/]"}
 _WORTH = {"above": "[green]helps[/]", "below": "[red]harms[/]", "level": "[dim]no gain[/]"}
@@ -37,6 +35,7 @@ def render_console(report: Report, console: Console | None = None) -> None:
     )
     if report.note:
         console.print(f"[yellow]{escape(report.note)}[/]", highlight=False)
+    render_beside(report.beside, console)
     for ranking in report.rankings:
         console.print(_ranking(ranking))
         if ranking.differences:
@@ -64,23 +63,6 @@ def render_console(report: Report, console: Console | None = None) -> None:
             # No wrapping: a command is there to be copied.
             console.print(f"  [cyan]{escape(row.command)}[/]", soft_wrap=True, highlight=False)
             console.print(f"    [dim]{escape(row.purpose)}[/]", soft_wrap=True, highlight=False)
-
-
-def releases_table(releases: Sequence[ReleaseInfo]) -> Table:
-    """Return releases as a table; under a release's name stands whether it is current, and what it was made from."""
-    table = simple_table("", "release", "as of", "written", "size", right=frozenset({"size"}))
-    # A name is there to be copied: it is never cut, whatever the width.
-    table.columns[0].no_wrap = True
-    for row in releases:
-        lines = [escape(row.release_id)]
-        if row.current or row.previous:
-            lines.append("  [green]● current[/]" if row.current else "  [dim]○ previous[/]")
-        if row.parent:
-            lines.append(f"  [dim]from {escape(row.parent)}[/]")
-        as_of = format_day(row.as_of) if row.as_of else ""
-        cells = ("\n".join(lines), as_of, format_day(row.created_at), format_bytes(row.total_bytes))
-        table.add_row(*cells, style="bold" if row.current else "")
-    return table
 
 
 def _ranking(ranking: RankingTable) -> Table:

@@ -13,6 +13,7 @@ from prefect.cache_policies import NO_CACHE
 
 from features.schema import EVENT, TIMESTAMP
 from features.tables import TEST, read_tables
+from flows.beside.compare import Evaluated, beside_current
 from flows.build import CANDIDATES, Build
 from flows.current_tables import load_data
 from flows.page import write
@@ -34,7 +35,8 @@ from flows.stages.findings import index_recall
 from flows.stages.relatedness import read_relatedness
 from flows.stages.reply_scores import reply_scores
 from flows.stages.tables import read_validation
-from flows.stages.text_scores import HeldOutTexts, text_scores
+from flows.stages.text_scores import text_scores
+from flows.stages.text_tasks import HeldOutTexts
 from flows.stages.train import read_training_run
 from flows.workspace import Workspace
 from infra.errors import InvalidInputError
@@ -42,7 +44,6 @@ from infra.releases import ReleaseStore
 from infra.settings import Settings
 from ranking.answers import LoadedRelease
 from ranking.predictor import Predictor
-from ranking.ranker import Ranker
 from retrieval import layout
 from retrieval.catalogue import items_seen
 from retrieval.engine import Retriever
@@ -95,9 +96,13 @@ def evaluate_release(
     build = Build.start(workspace, Settings(), cut, items_seen(release))
     loaded = LoadedRelease.load(release)
     stored = read_tables(build.tables)
-    held = HeldOutTexts.of(stored if as_of is None else stored.before(as_of), cut, loaded.predictor)
+    seen = stored if as_of is None else stored.before(as_of)
+    held = HeldOutTexts.of(seen, cut, loaded.predictor)
     texts = () if held is None else _texts(build, loaded.predictor, held)
-    measured = _measured(build, release, loaded.ranker, as_of)
+    window = None if loaded.ranker is None else _window(build, as_of)
+    measured = None
+    if loaded.ranker is not None and window is not None:
+        measured = findings.measure(release, loaded.ranker, window, CANDIDATES, workspace.config.audit)
     if measured is None and not texts:
         raise NothingHeldOutError(
             f"release {chosen} is as of {cut.isoformat()}: expected events, or labelled texts, after it "
@@ -114,6 +119,9 @@ def evaluate_release(
         created_at=datetime.now(UTC),
         note=_CAUTIONS.get(workspace.config.source.type, ""),
         data=_summary(build, loaded.retriever),
+        beside=beside_current(
+            Evaluated(build=build, release_id=chosen, loaded=loaded, window=window, tables=seen, held=held)
+        ),
         rankings=shown.rankings,
         retrieval=shown.retrieval,
         tasks=shown.tasks,
@@ -132,17 +140,15 @@ def evaluate_release(
     )
 
 
-def _measured(build: Build, release: Path, ranker: Ranker | None, as_of: datetime | None) -> findings.Findings | None:
-    """Return what the window after the release shows of its rankings; None where it ranks nothing, or nothing came."""
-    if ranker is None or build.features is None:
+def _window(build: Build, as_of: datetime | None) -> findings.Window | None:
+    """Return what came after the release, features as of it; None where nothing came, or there are no events."""
+    if build.features is None:
         return None
     data = load_data(build.workspace, build.tables, as_of, build.item_sequence)
-    config = build.workspace.config
     if data.events.filter(pl.col(TIMESTAMP) >= build.as_of).is_empty():
         return None
-    users = build.features.users(build.as_of)
-    window = findings.Window(data=data, cut=build.as_of, horizon=config.time.horizon, users=users)
-    return findings.measure(release, ranker, window, CANDIDATES, config.audit)
+    users, horizon = build.features.users(build.as_of), build.workspace.config.time.horizon
+    return findings.Window(data=data, cut=build.as_of, horizon=horizon, users=users)
 
 
 def _texts(build: Build, predictor: Predictor, held: HeldOutTexts) -> tuple[TextScores, ...]:

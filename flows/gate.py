@@ -8,6 +8,7 @@ from typing import ClassVar, Final, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from features.tasks import TaskSpec
+from flows.gate_current import NotWorseThanCurrent
 from flows.report import AuditMetric, GroupsOf, RankingTable, Report, TextMetric
 from flows.report.texts import LOWER_IS_BETTER, METRICS
 from infra.errors import ConflictError, InvalidInputError, unknown_name
@@ -73,6 +74,7 @@ class GateConfig(BaseModel):
             where less is (log loss, RMSE, MAE).
         min_index_recall: least recall of the index against exact search.
         max_gap: largest observed differences between groups, of those that `audit` compares.
+        not_worse_than_current: metrics of the release that would be replaced; None compares nothing.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -84,16 +86,21 @@ class GateConfig(BaseModel):
     texts: dict[str, dict[TextMetric, float]] = Field(default_factory=dict)
     min_index_recall: float | None = Field(default=None, ge=0, le=1)
     max_gap: tuple[MaxGap, ...] = ()
+    not_worse_than_current: NotWorseThanCurrent | None = None
 
     @property
     def asks(self) -> bool:
         """Whether publishing needs a report at all."""
         return self != GateConfig()
 
-    def refusals(self, report: Report) -> list[str]:
+    def refusals(self, report: Report, current: str | None = None) -> list[str]:
         """Return why the report does not pass, one sentence each; empty when it does.
 
         What a rule needs and the report lacks is a refusal too: an unmeasured release is not a good one.
+
+        Args:
+            report: of the release.
+            current: the release that it would replace; None for none.
         """
         found = [_compared(name, report.rankings[:1], worse_only=False) for name in self.better_than]
         found += [_compared(name, report.rankings, worse_only=True) for name in self.not_worse_than]
@@ -106,6 +113,8 @@ class GateConfig(BaseModel):
         if self.min_index_recall is not None:
             found.append(_recall(report, self.min_index_recall))
         found += [_gap(report, limit) for limit in self.max_gap]
+        if self.not_worse_than_current is not None:
+            found += self.not_worse_than_current.refusals(report, current)
         return [reason for reason in found if reason]
 
     def check_names(self, users: Iterable[str], items: Iterable[str], tasks: Sequence[TaskSpec]) -> None:
@@ -118,9 +127,11 @@ class GateConfig(BaseModel):
 
         Raises:
             InvalidInputError: a gap names a column that is not compared, or no task; a bound names no task on texts, or
-                a metric that its kind doesn't have.
+                a metric that its kind doesn't have; a metric compared with the current release is of no task.
         """
         self._check_texts(tasks)
+        if self.not_worse_than_current is not None:
+            self.not_worse_than_current.check_names(tasks)
         columns, known = {"user": tuple(users), "item": tuple(items)}, tuple(task.name for task in tasks)
         for limit in self.max_gap:
             if limit.column not in columns[limit.on]:
@@ -141,13 +152,13 @@ class GateConfig(BaseModel):
                     where = f"gate.texts.{task}, of kind {kinds[task]}"
                     raise InvalidInputError(f"{where}: {unknown_name('bounded metric', metric, known)}")
 
-    def check(self, report: Report) -> None:
-        """Check a report.
+    def check(self, report: Report, current: str | None = None) -> None:
+        """Check a report; arguments as for `refusals`.
 
         Raises:
             GateError: every reason, one a line.
         """
-        reasons = self.refusals(report)
+        reasons = self.refusals(report, current)
         if reasons:
             listing = "\n".join(f"  {reason}" for reason in reasons)
             raise GateError(f"release {report.release_id} does not pass the workspace's gate:\n{listing}")

@@ -12,6 +12,7 @@ from flows.heatmap import heat_map
 from flows.page_templates import page_templates
 from flows.report import REPORT_HTML, REPORT_JSON, AuditReport, Figure, GroupComparison, Report, TextScores
 from flows.words import (
+    beside_name,
     format_bytes,
     format_day,
     format_figure,
@@ -59,7 +60,7 @@ def render_page(report: Report) -> str:
     templates = page_templates(
         figure=format_figure, interval=format_interval, signed=format_signed, duration=format_seconds,
         size=format_bytes, day=format_day, best=best_value, metric=metric_name,
-        text_metric=text_metric_name,
+        text_metric=text_metric_name, beside=beside_name,
     )  # fmt: skip
     by_task = {name: [row for row in report.tasks if row.task == name] for name in report.task_names}
     svg = {

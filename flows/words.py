@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import get_args
 
 from features.splits import UNDATED
-from flows.report import AuditMetric, Figure, TextMetric
+from flows.report import AuditMetric, BesideRow, Figure, TextMetric
 
 
 def format_figure(figure: Figure | None, digits: int = 4) -> str:
@@ -59,6 +60,16 @@ def text_metric_name(metric: TextMetric) -> str:
         "mrr": "MRR",
     }
     return names[metric]
+
+
+def beside_name(row: BesideRow, k: int) -> str:
+    """Return what a metric of two releases is called, with the places `k` that an order's metrics read."""
+    orders: dict[str, str] = {"ndcg": f"NDCG@{k}", "recall": f"Recall@{k}", "mrr": "MRR"}
+    if row.task is None:
+        of = ", new to the user" if row.metric.startswith("new_items_") else ""
+        return orders[row.metric.removeprefix("new_items_")] + of
+    names: dict[str, str] = {metric: text_metric_name(metric) for metric in get_args(TextMetric)}
+    return f"{row.task}, {names[row.metric]}"
 
 
 def format_seconds(seconds: float) -> str:

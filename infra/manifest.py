@@ -47,6 +47,12 @@ class NoPreviousReleaseError(ConflictError):
     title = "No previous release"
 
 
+class PointerMovedError(ConflictError):
+    """Another release became current than the one that a new one was held against."""
+
+    title = "Pointer moved"
+
+
 class FileEntry(BaseModel):
     """One file of a release: hexadecimal sha256 and size in bytes."""
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import structlog
 from pydantic import JsonValue, ValidationError
@@ -31,6 +31,7 @@ from infra.manifest import (
     NoCurrentReleaseError,
     NoPreviousReleaseError,
     Pointer,
+    PointerMovedError,
     ReleaseCorruptError,
     ReleaseNotFoundError,
     check_release_id,
@@ -201,13 +202,28 @@ class ReleaseStore:
         pointer = self.pointer()
         return pointer.release_id if pointer else None
 
-    def publish(self, release_id: str) -> None:
-        """Make a verified release current; publishing the current one again changes nothing."""
+    def publish(self, release_id: str, *, over: str | Literal[False] | None = False) -> None:
+        """Make a verified release current; publishing the current one again changes nothing.
+
+        Args:
+            release_id: its name.
+            over: the release that must still be current, None where none must; False asks nothing.
+
+        Raises:
+            ReleaseNotFoundError, ReleaseCorruptError: as for `verify`.
+            PointerMovedError: another one is current than `over`.
+        """
         with self._lock():
             self.verify(release_id)
             pointer = self.pointer()
-            if pointer and pointer.release_id == release_id:
+            found = pointer.release_id if pointer else None
+            if found == release_id:
                 return
+            if over is not False and found != over:
+                raise PointerMovedError(
+                    f"release {release_id}: expected {over or 'none'} to be current, found {found or 'none'}, which "
+                    "was published meanwhile"
+                )
             trail = (pointer.release_id, *pointer.trail)[:_TRAIL] if pointer else ()
             self._point(release_id, trail)
         _log.info("release_published", release=release_id, previous=trail[0] if trail else None)

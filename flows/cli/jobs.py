@@ -93,56 +93,15 @@ def publish(
     context: typer.Context,
     release: Annotated[str | None, typer.Argument(help="Its name.", show_default="the newest")] = None,
     workspace: WorkspaceOption = None,
+    without_comparison: Annotated[
+        bool, typer.Option("--without-comparison", help="Don't hold it against the current release.")
+    ] = False,
 ) -> None:
     """Verify a release, hold it against the gate, and make it the current one."""
     folder = checked_folder(context, workspace)
     from flows.publish import publish as flow  # noqa: PLC0415
 
-    say(f"published [bold]{escape(str(flow(folder, release)))}[/]")
-
-
-@app.command()
-def rollback(context: typer.Context, workspace: WorkspaceOption = None) -> None:
-    """Make the release before the current one current again."""
-    # Not through Prefect, whose server takes seconds to start: whoever rolls back is in a hurry, and it is one rename.
-    from infra.releases import ReleaseStore  # noqa: PLC0415
-
-    store = ReleaseStore(workspace_folder(context, workspace).releases)
-    say(f"rolled back to [bold]{escape(store.rollback())}[/]")
-
-
-@app.command()
-def releases(context: typer.Context, workspace: WorkspaceOption = None) -> None:
-    """List the releases, the current one marked."""
-    from flows.console import releases_table  # noqa: PLC0415
-    from infra.releases import ReleaseStore  # noqa: PLC0415
-
-    found = ReleaseStore(workspace_folder(context, workspace).releases).list()
-    if found:
-        OUT.print(releases_table(found))
-    else:
-        say("no release yet; `polyrank refresh model` makes one")
-
-
-@app.command()
-def prune(
-    context: typer.Context,
-    workspace: WorkspaceOption = None,
-    releases: Annotated[int, typer.Option(min=0, help="How many of the newest releases to keep.")] = 5,
-    unused_days: Annotated[
-        float, typer.Option("--unused-days", min=0, help="Remove steps that no run has used for so many days.")
-    ] = 14,
-) -> None:
-    """Make room: remove old releases and unused steps. The current release and the one before it always stay."""
-    folder = checked_folder(context, workspace)
-    from flows.prune import prune as run  # noqa: PLC0415 - see the top
-
-    removed = run(folder, releases=releases, unused_days=unused_days)
-    say(f"removed {len(removed.releases)} releases and {len(removed.steps)} steps")
-    if removed.collections:
-        say(f"dropped {len(removed.collections)} collections in Milvus")
-    for name in (*removed.releases, *(step.name for step in removed.steps), *removed.collections):
-        say(f"  {escape(name)}")
+    say(f"published [bold]{escape(str(flow(folder, release, without_comparison)))}[/]")
 
 
 @app.command()

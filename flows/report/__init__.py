@@ -4,6 +4,13 @@ Every estimate is a `Figure`: its value, its interval and the number of rows it 
 left out wherever the report is shown: `flows.page` writes the HTML page, `flows.console` prints the terminal's version.
 """
 
+from flows.report.beside import (
+    PROBABILITY_METRICS,
+    RANKING_METRICS,
+    BesideCurrent,
+    BesideRow,
+    RankingMetric,
+)
 from flows.report.figures import Figure
 from flows.report.groups import (
     AuditMetric,
@@ -31,11 +38,15 @@ from flows.report.tasks import AblationRow, ReliabilityBin, TaskScores
 from flows.report.texts import ConfusedClasses, Confusion, TextFigure, TextMetric, TextScores
 
 __all__ = [
+    "PROBABILITY_METRICS",
+    "RANKING_METRICS",
     "REPORT_HTML",
     "REPORT_JSON",
     "AblationRow",
     "AuditMetric",
     "AuditReport",
+    "BesideCurrent",
+    "BesideRow",
     "ConfusedClasses",
     "Confusion",
     "Curve",
@@ -51,6 +62,7 @@ __all__ = [
     "KindScores",
     "NextCommand",
     "PairedDifference",
+    "RankingMetric",
     "RankingTable",
     "Recommendation",
     "ReliabilityBin",

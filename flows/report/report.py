@@ -9,6 +9,7 @@ from typing import Final, Literal
 from pydantic import AwareDatetime
 
 from features.splits import UNDATED
+from flows.report.beside import BesideCurrent
 from flows.report.figures import Part
 from flows.report.groups import AuditReport
 from flows.report.making import DataSummary, StageRecord, TrainingRun, ValidationRow, Window
@@ -39,6 +40,7 @@ class Report(Part):
         as_of: the release saw nothing at or after this time.
         created_at: when the evaluation ran.
         note: a caution to show at the top (about the data, say).
+        beside: the comparison with the current release; None where there was none, or it is the one evaluated.
     """
 
     schema_version: Literal[1] = 1
@@ -49,6 +51,7 @@ class Report(Part):
     created_at: AwareDatetime
     note: str = ""
     data: DataSummary | None = None
+    beside: BesideCurrent | None = None
     rankings: tuple[RankingTable, ...] = ()
     retrieval: tuple[RetrievalTable, ...] = ()
     tasks: tuple[TaskScores, ...] = ()

@@ -163,7 +163,15 @@ class Data:
 
 
 def only_eligible(task: TaskSpec, found: pl.DataFrame, eligible: Mask) -> pl.DataFrame:
-    """Keep the labels of a seen space to eligible items: what is no longer sold to anybody is never a candidate."""
+    """Keep the labels of a seen space to eligible items: what is no longer sold to anybody is never a candidate.
+
+    Args:
+        task: whose.
+        found: its labels.
+        eligible: bool `[n_items]` of a release; labels of items that came after it are left out.
+    """
+    if ITEM in found.columns:
+        found = found.filter(pl.col(ITEM) < len(eligible))
     if not isinstance(task.space, SeenSpace):
         return found
     return found.filter(pl.lit(pl.Series(eligible)).gather(pl.col(ITEM)))

@@ -129,11 +129,11 @@ def _shown(ranker: Ranker, truth: HeldOut, lists: Sequence[Int32]) -> Shown:
 def _audit(
     ranker: Ranker, window: Window, groups: AuditConfig, *, rows: CutRows, pairs: BlendInputs, shown: Shown
 ) -> AuditReport | None:
-    tasks = _served_tasks(ranker, rows, pairs, active_positions(window.users)) if groups.asks else []
+    tasks = served_tasks(ranker, rows, pairs, active_positions(window.users)) if groups.asks else []
     return audit(groups, window.data.tables.users, window.data.tables.items, tasks, shown)
 
 
-def _served_tasks(ranker: Ranker, rows: CutRows, pairs: BlendInputs, positions: Int32) -> list[ServedTask]:
+def served_tasks(ranker: Ranker, rows: CutRows, pairs: BlendInputs, positions: Int32) -> list[ServedTask]:
     """Return every blended task's probabilities on the rows; `positions` is whom each user row is of, int32 `[u]`."""
     found = [
         ServedTask(name=task, on="pair", users=rows.users, labels=labelled(rows, task), probabilities=served)

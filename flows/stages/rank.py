@@ -63,11 +63,37 @@ def scene_rows(
         candidates: how many each user gets, as a request would.
     """
     retriever = Retriever.load(scene.folder, merge=scene.merge)
-    positions = active_positions(scene.users)
-    users = [scene.users[position] for position in positions]
     # One user's products are too small for BLAS to split: its threads double the time of a request and of this loop.
     with threadpool_limits(1, "blas"):
-        lists = [retriever.candidates(user, candidates).candidates.items for user in users]
+        lists = [
+            retriever.candidates(scene.users[position], candidates).candidates.items
+            for position in active_positions(scene.users)
+        ]
+    return list_rows(data, scene, retriever, heads, tasks, horizon, lists)
+
+
+def list_rows(
+    data: Data,
+    scene: Scene,
+    retriever: Retriever,
+    heads: Heads,
+    tasks: Sequence[TaskSpec],
+    horizon: timedelta,
+    lists: Sequence[Int32],
+) -> CutRows:
+    """Return the same rows of given candidates.
+
+    Args:
+        data: must reach to the end of the cut's label window.
+        scene: the cut.
+        retriever: of the scene.
+        heads: of the encoder that the scene's vectors come from.
+        tasks: of the workspace.
+        horizon: length of the label window.
+        lists: per active user, int32 distinct item positions.
+    """
+    positions = active_positions(scene.users)
+    users = [scene.users[position] for position in positions]
     binary = [*pair_tasks(tasks), *user_tasks(tasks)]
     found = {task.name: labels(task, data.events, scene.cut, horizon, data.tables.items) for task in binary}
     eligible = retriever.snapshot.eligible

@@ -21,8 +21,8 @@ SHIPPED: Final = "blend (shipped order)"
 DECAYED: Final = "own frequency, 90-day decay"
 _MERGED: Final = "candidates (merged, unranked)"
 K: Final = 10
-_RETRIEVED: Final = 500
-_SERVED: Final = 200
+RETRIEVED: Final = 500
+SERVED: Final = 200
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -135,9 +135,9 @@ def _orders(ranker: Ranker, asked: _Asked, rng: np.random.Generator) -> Iterator
     unbought[asked.bought] = False
     for name, scores in _baselines(ranker, asked).items():
         yield name, top_k(scores, K, rng=rng, allowed=eligible), top_k(scores, K, rng=rng, allowed=unbought)
-    candidates = retriever.candidates(asked.user, _RETRIEVED).candidates.items
+    candidates = retriever.candidates(asked.user, RETRIEVED).candidates.items
     scored = ranker.score(asked.user, candidates)
-    served = ranker.order(asked.user, scored, k=_SERVED).items
+    served = ranker.order(asked.user, scored, k=SERVED).items
     for name, values in _stages(ranker, scored.inputs.names, scored.inputs.columns).items():
         order = candidates[np.lexsort((candidates, -values))]
         yield name, order[:K], order[unbought[order]][:K]

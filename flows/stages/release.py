@@ -15,6 +15,7 @@ from pydantic import JsonValue
 from features.schema import UserFeatures, feature_schema_hash
 from features.splits import TimePlan
 from features.tasks import TaskSpec
+from flows.lineage import Lineage
 from flows.stages.scene import link_tree
 from flows.steps import STEP_FILE
 from infra.files import write_atomic
@@ -91,7 +92,7 @@ def write_release(
     tasks: Sequence[TaskSpec],
     workspace_file: Path,
     plan: TimePlan,
-    parent: str | None,
+    lineage: Lineage,
     warm_up: WarmUp,
 ) -> None:
     """Write a sealed release; nothing of it exists until it is whole.
@@ -103,15 +104,16 @@ def write_release(
         tasks: what it predicts.
         workspace_file: what it was declared by.
         plan: its cuts.
-        parent: the release it was made from.
+        lineage: what it was made from.
         warm_up: users and texts whose golden answers it ships.
     """
     metadata: dict[str, JsonValue] = {
         "feature_schema": feature_schema_hash(),
         **parts.names,
         "time_plan": [dict(row) for row in plan.describe()],
+        **lineage.metadata,
     }
-    with store.create(release_id, parent=parent, as_of=plan.as_of, metadata=metadata) as writer:
+    with store.create(release_id, parent=lineage.parent, as_of=plan.as_of, metadata=metadata) as writer:
         link_tree(parts.encoder, writer.path / ENCODER_DIR, skip=NOT_RELEASED)
         if parts.scene is not None:
             link_tree(parts.scene, writer.path, skip=(STEP_FILE,))

@@ -12,7 +12,7 @@ import polars as pl
 from features.column_labels import Bool, LabelColumn
 from features.schema import TEXT
 from flows.report import Figure, KindScores, ReplyScores, ThresholdScores
-from flows.stages.text_scores import HeldOutTexts
+from flows.stages.text_tasks import HeldOutTexts
 from ranking.predictor import Predictor
 from ranking.reply.config import Replies
 from ranking.reply.contract import ReplyKind

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from features.schema import Int32
-from flows.report import AblationRow, Figure, ReliabilityBin, TaskScores
+from flows.report import AblationRow, BesideRow, Figure, ReliabilityBin, TaskScores
 from retrieval.evaluate import auc, calibration_error, log_loss
 
 Float64 = npt.NDArray[np.float64]
@@ -50,6 +50,39 @@ def task_scores(task: str, scorer: str, labels: Float64, probabilities: Float64,
         n=n,
         positives=int(truth.sum()),
         reliability=reliability(truth, found),
+    )
+
+
+def beside_rows(
+    task: str, labels: Float64, candidate: Float64, current: Float64, users: Int32
+) -> tuple[BesideRow, ...]:
+    """Return one task's AUC and log loss by two releases on the same rows, with paired intervals over users.
+
+    Args:
+        task: its name.
+        labels: float64 `[m]`, NaN for rows without a label.
+        candidate: float64 `[m]` probabilities of one release; a row where either is NaN is left out.
+        current: of the other.
+        users: int32 `[m]`, whom each row belongs to.
+    """
+    kept = ~(np.isnan(labels) | np.isnan(candidate) | np.isnan(current))
+    if not kept.any():
+        return ()
+    truth, draws, n = labels[kept] > 0, _Draws(users[kept]), int(kept.sum())
+    both = 0 < truth.sum() < n
+    sides = [(found, _losses(truth, found)) for found in (candidate[kept], current[kept])]
+    values = {"log_loss": [(float(losses.mean()), draws.ratio(losses)) for _, losses in sides]}
+    if both:
+        values["auc"] = [(auc(truth, found.astype(np.float32)), _auc_draws(truth, found, draws)) for found, _ in sides]
+    return tuple(
+        BesideRow(
+            metric=metric,
+            task=task,
+            candidate=_figure(*first, n),
+            current=_figure(*second, n),
+            difference=_figure(first[0] - second[0], first[1] - second[1], n),
+        )
+        for metric, (first, second) in values.items()
     )
 
 

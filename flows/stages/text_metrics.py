@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from features.schema import Float32, Int32
-from flows.report import Figure, TextFigure, TextMetric
+from flows.report import BesideRow, Figure, TextFigure, TextMetric
 from retrieval.evaluate import auc, log_loss
 
 Float64 = npt.NDArray[np.float64]
@@ -118,8 +118,7 @@ def figures(
         constant: the same of a constant predictor; None where there is none.
         n: rows.
     """
-    rng = np.random.default_rng(0)
-    draws = [rng.integers(0, n, n) for _ in range(_RESAMPLES)]
+    draws = _draws(n)
     every: Rows = np.arange(n)
     found = []
     for metric, statistic in statistics.items():
@@ -130,6 +129,45 @@ def figures(
         figure = _figure(value, [statistic(rows) for rows in draws], n)
         found.append(TextFigure(metric=metric, figure=figure, constant=None if np.isnan(against) else float(against)))
     return tuple(found)
+
+
+def beside_rows(
+    task: str, candidate: Mapping[TextMetric, Statistic], current: Mapping[TextMetric, Statistic], n: int
+) -> tuple[BesideRow, ...]:
+    """Return the metrics of one task by two releases on the same texts, with paired intervals.
+
+    Args:
+        task: its name.
+        candidate: statistics of one release's predictions.
+        current: of the other's.
+        n: rows.
+    """
+    draws = _draws(n)
+    every: Rows = np.arange(n)
+    rows = []
+    for metric in candidate:
+        first, second = candidate[metric], current[metric]
+        values = first(every), second(every)
+        # A calibration is best in the middle: of two, neither more nor less is better.
+        if metric == "calibration" or np.isnan(values).any():
+            continue
+        resampled = np.array([(first(drawn), second(drawn)) for drawn in draws])
+        rows.append(
+            BesideRow(
+                metric=metric,
+                task=task,
+                candidate=_figure(values[0], resampled[:, 0].tolist(), n),
+                current=_figure(values[1], resampled[:, 1].tolist(), n),
+                difference=_figure(values[0] - values[1], (resampled[:, 0] - resampled[:, 1]).tolist(), n),
+            )
+        )
+    return tuple(rows)
+
+
+def _draws(n: int) -> list[Rows]:
+    """Return resamples of `n` rows, the same ones for every statistic."""
+    rng = np.random.default_rng(0)
+    return [rng.integers(0, n, n) for _ in range(_RESAMPLES)]
 
 
 def _figure(value: float, resampled: Sequence[float], n: int) -> Figure:

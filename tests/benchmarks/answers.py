@@ -30,7 +30,7 @@ from flows.publish import newest
 from flows.report.texts import METRICS
 from flows.stages.column_tasks import labelled_parts
 from flows.stages.text_metrics import Float64, Statistic, answering, figures
-from flows.stages.text_scores import HeldOutTexts, ranks_of
+from flows.stages.text_tasks import HeldOutTexts, ranks_of
 from flows.words import text_metric_name
 from flows.workspace import Workspace
 from infra.releases import ReleaseStore

@@ -52,15 +52,15 @@ def write_texts(path: Path) -> None:
     pl.DataFrame(columns).write_parquet(path)
 
 
-def polyrank(folder: Path, *arguments: str, environment: dict[str, str] | None = None) -> str:
-    """Run the console command on a workspace and return what it printed."""
+def polyrank(folder: Path, *arguments: str, environment: dict[str, str] | None = None, code: int = 0) -> str:
+    """Run the console command on a workspace and return what it printed; its errors where it should fail."""
     as_of = ["--as-of", CUT.date().isoformat()] if arguments[0] == "refresh" else []
     done = subprocess.run(
         [sys.executable, "-m", "flows.cli", *arguments, "-w", str(folder), *as_of],
         capture_output=True, text=True, timeout=600, check=False, env=environment,
     )  # fmt: skip
-    assert done.returncode == 0, f"polyrank {' '.join(arguments)}:\n{done.stdout}\n{done.stderr}"
-    return done.stdout
+    assert done.returncode == code, f"polyrank {' '.join(arguments)}:\n{done.stdout}\n{done.stderr}"
+    return done.stderr if code else done.stdout
 
 
 @contextmanager

@@ -327,6 +327,7 @@ def test_index_refresh_publish_and_rollback_under_load(built: Built, server: Ser
         assert own == kept
     assert load_release(store.path(refreshed)).ranker.models.schema.sequence
     polyrank(built.folder, "evaluate", refreshed)
+    _assert_level(built, refreshed)
     steps = [["publish", refreshed], ["rollback"]]
     for arguments, expected in zip(steps, (refreshed, built.release_id), strict=True):
         process = subprocess.Popen(
@@ -335,6 +336,19 @@ def test_index_refresh_publish_and_rollback_under_load(built: Built, server: Ser
         )  # fmt: skip
         assert _ask_until(server, expected), f"the service never answered from {expected}"
         assert process.wait(60) == 0
+
+
+def _assert_level(built: Built, refreshed: str) -> None:
+    """The same models over the same items answer every user alike: each metric is a tie, which the gate lets pass."""
+    beside = read(built.folder / ".polyrank" / "reports" / refreshed / "report.json").beside
+    assert beside is not None
+    assert (beside.release_id, beside.void, beside.lacking) == (built.release_id, "", ())
+    assert {"ndcg", "new_items_mrr", "auc.purchase", "log_loss.churn", "accuracy.topic"} <= {
+        row.name for row in beside.rows
+    }
+    for row in beside.rows:
+        assert row.candidate == row.current
+        assert (row.difference.value, row.difference.low, row.difference.high) == (0, 0, 0)
 
 
 def _ask_until(server: Server, release: str, timeout_s: float = 90) -> bool:

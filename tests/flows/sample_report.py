@@ -18,6 +18,7 @@ from flows.report import (
     Window,
 )
 from retrieval.encoder.relatedness.report import ProposedGroups, RelatednessReport, TaskGroup
+from tests.flows.sample_beside import beside
 from tests.flows.sample_figures import ablation, audit_report, figure, rankings, retrieval, task_scores
 from tests.flows.sample_texts import reply_scores, text_scores
 
@@ -41,6 +42,7 @@ def full_report() -> Report:
         created_at=datetime(2026, 11, 22, 4, 30, tzinfo=UTC),
         note="The data's own package calls it simulated: read these figures as the demo's, not as science.",
         data=DataSummary(users=2469, items=92331, eligible_items=24480, events={"purchase": 1469307, "response": 2102}),
+        beside=beside(),
         rankings=rankings(),
         retrieval=retrieval(),
         tasks=task_scores(),

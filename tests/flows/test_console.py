@@ -10,7 +10,8 @@ from datetime import UTC, datetime
 import pytest
 from rich.console import Console
 
-from flows.console import releases_table, render_console
+from flows.console import render_console
+from flows.console_releases import releases_table
 from flows.report import Report
 from flows.stage_lines import Stages
 from infra.releases import ReleaseInfo
@@ -84,6 +85,24 @@ def test_every_section_is_printed(sample_report: Report) -> None:
     assert re.search(r"similarity 0.45 ● +0.200 +140 +0.700", text)
 
 
+def test_the_current_release_stands_beside_this_one(sample_report: Report) -> None:
+    console, out = plain_console(width=80)
+    render_console(sample_report, console)
+    text = out.getvalue()
+    assert "Beside the current release 20171106T000000Z-77aa01" in text
+    assert re.search(r"NDCG@10 +0.4100 +0.4203 +\+0.0103 0.0063 to 0.0143 +better", text)
+    assert re.search(r"purchase, log loss +0.0430 +0.0440 +\+0.0010 0.0008 to 0.0012 +worse", text)
+    assert re.search(r"Recall@10 +0.1121 +0.1121 +\+0.0000 0.0000 to 0.0000 +undecided", text)
+
+
+def test_a_void_comparison_says_why(sample_report: Report) -> None:
+    assert sample_report.beside is not None
+    void = sample_report.beside.model_copy(update={"void": "it has seen [later] data", "rows": ()})
+    console, out = plain_console()
+    render_console(sample_report.model_copy(update={"beside": void}), console)
+    assert "current release 20171106T000000Z-77aa01: it has seen [later] data" in out.getvalue()
+
+
 def test_narrow_terminal_keeps_numbers_and_commands_whole(sample_report: Report) -> None:
     console, out = plain_console(width=80)
     render_console(sample_report, console)
@@ -116,10 +135,12 @@ def test_release_names_are_whole_in_80_columns() -> None:
     child = replace(
         parent, release_id="20180101-59dcd4589e2b", parent=parent.release_id, total_bytes=2_000_000_000, current=False
     )
-    console.print(releases_table([child, parent]))
+    console.print(releases_table([child, parent], {child.release_id: ["NDCG 0.4203, of new items 0.0471"]}))
     lines = out.getvalue().splitlines()
     assert max(len(line) for line in lines) <= 80
     assert [line.split()[0] for line in lines if line.startswith("20")] == [child.release_id, parent.release_id]
+    # Metrics leave the dates their room.
+    assert out.getvalue().count("2017-12-04 11:30") == 4
     assert [line.split()[:2] for line in lines if "from" in line] == [["from", parent.release_id]]
     assert "2.0 GB" in out.getvalue()
     assert "418 MB" in out.getvalue()

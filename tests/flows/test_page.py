@@ -51,9 +51,28 @@ def test_page_shows_value_and_interval_of_the_shipped_order(html: str) -> None:
     assert "+0.0145" in html  # its paired difference to the decayed frequency
 
 
+def test_page_shows_the_current_release_beside_this_one(html: str) -> None:
+    section = html[html.index('id="beside"') : html.index('id="ranking"')]
+    assert "of 20171106T000000Z-77aa01?" in section
+    assert "NDCG@10, new to the user" in section
+    # Better, worse and undecided: NDCG, log loss (which rose) and recall.
+    for metric, verdict in (("NDCG@10<", "better"), ("purchase, log loss<", "worse"), ("Recall@10<", "undecided")):
+        row = section[section.index(f">{metric}") :]
+        assert row.index(f">{verdict}<") < row.index("</tr>")
+    assert "120 items may be recommended by this release alone" in section
+
+
+def test_page_says_why_nothing_was_compared(sample_report: Report) -> None:
+    assert sample_report.beside is not None
+    void = sample_report.beside.model_copy(update={"void": "it has seen <later> data", "rows": ()})
+    html = page.render_page(sample_report.model_copy(update={"beside": void}))
+    assert "Not compared: it has seen &lt;later&gt; data." in html
+
+
 def test_every_section_and_plot_is_there(html: str) -> None:
     sections = (
-        "ranking candidates tasks texts replies blend groups examples time retrieval relatedness data stages next"
+        "beside ranking candidates tasks texts replies blend groups examples time retrieval relatedness data stages "
+        "next"
     )
     for section in sections.split():
         assert f'<section id="{section}">' in html

@@ -20,7 +20,7 @@ from flows.stages.encode import training_data
 from flows.stages.frames import read_frames, write_frames
 from flows.stages.rankings import held_out
 from flows.stages.tables import content_hash, with_logged
-from flows.stages.task_scores import task_scores
+from flows.stages.task_scores import beside_rows, task_scores
 
 T = datetime(2017, 9, 4, tzinfo=UTC)
 TASKS = (
@@ -141,6 +141,28 @@ def test_content_hash_knows_values_order_names_and_types() -> None:
     ]  # fmt: skip
     found = [one, content_hash(frame, "more"), *(content_hash(other) for other in others)]
     assert len(set(found)) == len(found)
+
+
+def test_two_releases_on_the_same_rows_by_hand() -> None:
+    """Six users with a positive and a negative each, which one release ranks rightly and the other wrongly."""
+    labels, users = np.tile([1.0, 0.0], 6), np.repeat(np.arange(6, dtype=np.int32), 2)
+    right, wrong = np.tile([0.75, 0.25], 6), np.tile([0.25, 0.75], 6)
+    rows = {row.name: row for row in beside_rows("buy", labels, right, wrong, users)}
+    # ln .25 against ln .75 on every row, so in every resample: log 3 less, and all pairs ordered rightly.
+    assert rows["log_loss.buy"].difference.value == pytest.approx(-np.log(3))
+    assert (rows["log_loss.buy"].difference.low, rows["log_loss.buy"].verdict) == (pytest.approx(-np.log(3)), "better")
+    assert (rows["auc.buy"].candidate.value, rows["auc.buy"].current.value) == (1.0, 0.0)
+    assert (rows["auc.buy"].difference.low, rows["auc.buy"].verdict) == (1.0, "better")
+    assert {row.verdict for row in beside_rows("buy", labels, wrong, right, users)} == {"worse"}
+    for tied in beside_rows("buy", labels, right, right, users):
+        assert (tied.difference.low, tied.difference.high, tied.verdict) == (0.0, 0.0, "level")
+
+
+def test_rows_that_one_release_cannot_score_are_left_out_for_both() -> None:
+    labels, users = np.array([1.0, 0.0, np.nan, 0.0, 1.0]), np.zeros(5, np.int32)
+    one, other = np.array([0.5, 0.5, 0.5, np.nan, 0.5]), np.array([0.5, 0.5, 0.5, 0.5, np.nan])
+    assert [row.difference.n for row in beside_rows("buy", labels, one, other, users)] == [2, 2]
+    assert beside_rows("buy", labels, np.full(5, np.nan), other, users) == ()
 
 
 def test_task_scores_by_hand() -> None:

@@ -21,6 +21,7 @@ from infra.manifest import (
     POINTER,
     NoCurrentReleaseError,
     NoPreviousReleaseError,
+    PointerMovedError,
     ReleaseCorruptError,
     ReleaseNotFoundError,
 )
@@ -152,6 +153,17 @@ def test_publish_and_roll_back(store: ReleaseStore) -> None:
     with pytest.raises(NoPreviousReleaseError, match="found none"):
         store.rollback()
     assert store.current() == "a"
+
+
+def test_the_pointer_moves_only_from_where_it_was_seen(store: ReleaseStore) -> None:
+    for name in ("a", "b"):
+        make(store, name)
+    store.publish("a", over=None)
+    with pytest.raises(PointerMovedError, match="release b: expected none to be current, found a"):
+        store.publish("b", over=None)
+    store.publish("b", over="a")
+    store.publish("b", over="a")  # it is current already
+    assert store.current() == "b"
 
 
 def test_rolling_back_passes_over_what_cannot_be_loaded(store: ReleaseStore) -> None:

@@ -17,7 +17,7 @@ from features.tasks import TaskError, TaskSpec
 from features.units import unit_spans
 from flows.report import KindScores, ReplyScores, ThresholdScores
 from flows.stages.reply_scores import reply_scores
-from flows.stages.text_scores import HeldOutTexts
+from flows.stages.text_tasks import HeldOutTexts
 from ranking.predictor import Predictor
 from ranking.reply.config import Replies, Thresholds
 from retrieval.encoder.head_runtime import Heads

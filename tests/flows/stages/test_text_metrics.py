@@ -9,7 +9,16 @@ import pytest
 from sklearn.metrics import f1_score
 
 from flows.report.texts import METRICS
-from flows.stages.text_metrics import UNKNOWN, answering, binary, classification, figures, macro_f1, regression
+from flows.stages.text_metrics import (
+    UNKNOWN,
+    answering,
+    beside_rows,
+    binary,
+    classification,
+    figures,
+    macro_f1,
+    regression,
+)
 
 EVERY = np.arange(4)
 
@@ -83,3 +92,23 @@ def test_what_is_undefined_is_left_out() -> None:
     # A resample of two rows is often twice the same one, whose variance is 0: it takes no part.
     few = figures(regression(np.array([0.0, 1]), np.array([0.0, 1])), None, 2)
     assert few[0].figure.value == 1
+
+
+def test_two_releases_on_the_same_texts_by_hand() -> None:
+    """Of eight texts one release errs by 1 and the other by 2, each in every resample."""
+    truth = np.zeros(8)
+    rows = {
+        row.metric: row for row in beside_rows("tone", regression(truth, truth + 1), regression(truth, truth - 2), 8)
+    }
+    # Labels that are all alike have no variance, so no R2.
+    assert set(rows) == {"rmse", "mae"}
+    mae = rows["mae"]
+    assert (mae.candidate.value, mae.current.value, mae.difference.value) == (1.0, 2.0, -1.0)
+    assert (mae.difference.low, mae.difference.high, mae.verdict) == (-1.0, -1.0, "better")
+
+
+def test_a_calibration_is_not_compared() -> None:
+    statistics = binary(np.array([1.0, 0, 1, 0]), np.array([0.9, 0.8, 0.7, 0.1]))
+    rows = beside_rows("urgent", statistics, statistics, 4)
+    assert {row.metric for row in rows} == set(METRICS["binary"]) - {"calibration"}
+    assert {row.verdict for row in rows} == {"level"}

@@ -15,7 +15,8 @@ from features.schema import CATEGORY, ITEM_ID, ITEM_STATS
 from features.tables import Tables
 from features.tasks import TaskError, TaskSpec
 from flows.report import TextScores
-from flows.stages.text_scores import HeldOutTexts, confusions, text_scores
+from flows.stages.text_scores import confusions, text_scores
+from flows.stages.text_tasks import HeldOutTexts
 from ranking.predictor import Predictor
 from retrieval.encoder.head_runtime import Heads
 from retrieval.encoder.layout import TaskEntry

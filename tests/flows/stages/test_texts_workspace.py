@@ -201,6 +201,58 @@ def test_the_gate_refuses_what_the_texts_do_not_show(finance: Made, run: Callabl
     assert "task intent: expected log_loss of at most 1e-09 on held-out texts, found" in refused
 
 
+def test_a_release_that_learnt_less_does_not_replace_the_current_one(
+    finance: Made, run: Callable[..., str], tmp_path: Path
+) -> None:
+    """The same texts by an encoder of one step, and another task: it knows the intents less well, not what is new."""
+    folder = shutil.copytree(finance.folder, tmp_path / "worse")
+    document = yaml.safe_load((folder / "polyrank.yaml").read_text(encoding="utf-8"))
+    document["encoder"] |= {"steps": 1, "validate_every": 1, "learning_rate": 1e-6, "head_learning_rate": 1e-6}
+    document["tasks"].append({**ON_TEXT[0], "name": "thing"})
+    document["gate"] = {"not_worse_than_current": {"metrics": ["accuracy.intent", "accuracy.thing"]}}
+    (folder / "polyrank.yaml").write_text(yaml.safe_dump(document), encoding="utf-8")
+    run(folder, "refresh", "model")
+    store = ReleaseStore(folder / ".polyrank" / "releases")
+    worse = store.list()[0].release_id
+    assert f"`polyrank evaluate {worse}` makes one" in run(folder, "publish", code=2)
+    out = run(folder, "evaluate", worse)
+    assert f"Beside the current release {finance.release_id}" in out
+    report = read(folder / ".polyrank" / "reports" / worse / "report.json")
+    assert report.beside is not None
+    assert "accuracy.thing" in report.beside.lacking
+    row = next(row for row in report.beside.rows if row.name == "accuracy.intent")
+    # Each side's figure is that of its own report: the same texts by the same statistic.
+    (before,) = (own.figures[0].figure for own in finance.report.texts if own.task == "intent")
+    assert (row.current.value, row.current.n) == (before.value, 20)
+    assert row.difference.value == pytest.approx(row.candidate.value - row.current.value)
+    refused = run(folder, "publish", code=1)
+    assert f"accuracy.intent: expected no worse than the current release {finance.release_id}" in refused
+    assert "accuracy.thing" not in refused
+    assert store.current() == finance.release_id
+    run(folder, "publish", "--without-comparison")
+    assert store.current() == worse
+
+
+def test_a_current_release_of_later_data_is_not_compared(
+    finance: Made, run: Callable[..., str], tmp_path: Path
+) -> None:
+    """One that has seen the window before it began: its figures there would be memory."""
+    folder = shutil.copytree(finance.folder, tmp_path / "later")
+    store, later = ReleaseStore(folder / ".polyrank" / "releases"), datetime(2024, 6, 1, tzinfo=UTC)
+    with store.create("later", as_of=later) as writer:
+        shutil.copytree(
+            store.path(finance.release_id), writer.path, dirs_exist_ok=True, ignore=lambda *_: ["manifest.json"]
+        )
+    store.publish("later")
+    document = yaml.safe_load((folder / "polyrank.yaml").read_text(encoding="utf-8"))
+    document["gate"] = {"not_worse_than_current": {"metrics": ["accuracy.intent"]}}
+    (folder / "polyrank.yaml").write_text(yaml.safe_dump(document), encoding="utf-8")
+    assert "has seen data up to 2024-06-01" in " ".join(run(folder, "evaluate", finance.release_id).split())
+    refused = run(folder, "publish", finance.release_id, code=1)
+    assert "expected a comparison with the current release later, found it void" in refused
+    assert "polyrank publish --without-comparison" in refused
+
+
 def test_an_index_refresh_keeps_models_that_must_be_there(
     finance: Made, run: Callable[..., str], tmp_path: Path
 ) -> None:
