@@ -95,7 +95,7 @@ def test_an_items_place_is_explained_by_parts_that_add_up(built: Built) -> None:
     assert re.search(r"place +\d+ of \d+ candidates", out)
     shown = out[out.index("Logit of purchase") : out.index("Strongest features")]
     *parts, logit = (float(found.replace("−", "-")) for found in re.findall(r"[+-]\d+\.\d{3}", shown))
-    assert len(parts) == 8
+    assert len(parts) == 9
     assert sum(parts) == pytest.approx(logit, abs=0.0005 * 9)
     with pytest.raises(InvalidInputError, match=r"unknown task on pairs 'purchse'; did you mean 'purchase'\?"):
         explain_item(str(built.folder), user, item, task="purchse")
