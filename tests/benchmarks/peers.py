@@ -70,10 +70,10 @@ def transformer(**others: Any) -> list[Settings]:
 
 # By model its library, and its settings by data set, or those of all under "".
 PEERS: Mapping[str, tuple[str, Mapping[str, list[Settings]]]] = {
-    "als": ("implicit", {"": grid(factors=[64, 128, 256], alpha=[1, 10], regularization=[0.01, 1])}),
+    "als": ("implicit", {"": grid(factors=[64, 256, 512], alpha=[1, 10, 40], regularization=[0.01])}),
     "bpr": ("implicit", {"": grid(factors=[64, 128], learning_rate=[0.01, 0.05], iterations=[100, 300])}),
-    "cosine": ("implicit", {"": grid(K=[20, 100, 500])}),
-    "bm25": ("implicit", {"": grid(K=[20, 100, 500], K1=[1.2, 100], B=[0.25, 0.75])}),
+    "cosine": ("implicit", {"": grid(K=[20, 100, 500, 2000])}),
+    "bm25": ("implicit", {"": grid(K=[20, 100, 500], K1=[1.2, 100], B=[0.75])}),
     "ease": ("rectools", {"": grid(regularization=[100, 300, 1000])}),
     "sasrec": (
         "rectools",
@@ -160,7 +160,11 @@ def chosen(peer: str, split: Split) -> tuple[Int64, str, str]:
         told = pl.read_parquet_metadata(lists)
         value = float(gains(split.ranks(lists, "validation")).mean())
         tried.append((value, settings | json.loads(told["told"]), float(told["seconds"])))
-        CONSOLE.print(f"{peer} {tried[-1][1]}: N@10 {value:.4f} of validation, {told['seconds']} s", highlight=False)
+        CONSOLE.print(
+            f"{peer} {tried[-1][1]}: N@10 {value:.4f} of validation, {told['seconds']} s",
+            highlight=False,
+            soft_wrap=True,
+        )
     value, settings, _ = max(tried, key=lambda one: one[0])
     lists = split.lists(peer, settings, "test")
     seconds = [*(one[2] for one in tried), float(pl.read_parquet_metadata(lists)["seconds"])]
@@ -185,7 +189,7 @@ def lines_of(split: Split, peers: Sequence[str], ours: Mapping[str, list[Int64]]
             lines += row(named, *["-"] * 4, f"not installed: {error}", "-")
         else:
             lines += row(named, *figures([ranks]), settled, seconds)
-        CONSOLE.print(lines[-1], highlight=False)
+        CONSOLE.print(lines[-1], highlight=False, soft_wrap=True)
     return lines
 
 
