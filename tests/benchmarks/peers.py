@@ -53,7 +53,11 @@ from retrieval.encoder.runtime import TextEncoder
 from retrieval.sequence.histories import Histories, Int64
 
 Settings = Mapping[str, Any]
-HEAD = "# Public libraries beside the sequence model\n\nWhat each row means: the head of [peers.py](../peers.py).\n"
+HEAD = """# Public libraries beside the sequence model
+
+What each row means: the head of [peers.py](../peers.py). Ours, where not trained in this run, stand in
+[sequences.md](sequences.md): the same data, split, ranks and intervals, on another day.
+"""
 POPULAR = "popularity"
 
 
@@ -71,9 +75,9 @@ def transformer(**others: Any) -> list[Settings]:
 # By model its library, and its settings by data set, or those of all under "".
 PEERS: Mapping[str, tuple[str, Mapping[str, list[Settings]]]] = {
     "als": ("implicit", {"": grid(factors=[64, 256, 512], alpha=[1, 10, 40], regularization=[0.01])}),
-    "bpr": ("implicit", {"": grid(factors=[64, 128], learning_rate=[0.01, 0.05], iterations=[100, 300])}),
-    "cosine": ("implicit", {"": grid(K=[20, 100, 500, 2000])}),
-    "bm25": ("implicit", {"": grid(K=[20, 100, 500], K1=[1.2, 100], B=[0.75])}),
+    "bpr": ("implicit", {"": grid(factors=[64], learning_rate=[0.01, 0.05], iterations=[100, 300])}),
+    "cosine": ("implicit", {"": grid(K=[100, 500, 2000])}),
+    "bm25": ("implicit", {"": grid(K=[100, 500], K1=[0.3, 1.2, 10, 100], B=[0.75])}),
     "ease": ("rectools", {"": grid(regularization=[100, 300, 1000])}),
     "sasrec": (
         "rectools",
