@@ -11,7 +11,7 @@ writes each user's 50 best items with their scores; equal scores are ranked in a
 Validation, the event before the last, chooses from each peer's grid (`PEERS`) by NDCG@10; then it is fitted anew on all
 but the test's events, and the test is read once.
 
-- popularity: number of events.
+- co-occurrence, popularity: ours, with nothing trained; the first as in sequences.py, the other by number of events.
 - als, bpr, cosine, bm25: implicit's, which the wrappers of RecTools call too. 15 iterations of als.
 - ease: RecTools's, closed form.
 - sasrec: RecTools's, with its softmax over all items, one seed, width, blocks and heads of ours, learning rate and
@@ -45,7 +45,7 @@ from candidates import exported_encoder
 from peer_environments import NotInstalledError, fit, version
 from peer_lists import ITEM, SCORE, USER
 from sequence_data import READERS
-from sequences import CONSOLE, COUNTED, FUSED, WAYS, Scores, Study, figures, gains, measure
+from sequences import CONSOLE, COUNTED, FUSED, WAYS, Scores, Study, counted_best, figures, gains, measure
 from tables import RESULTS, row, section, write
 
 from features.schema import Float32
@@ -179,12 +179,16 @@ def chosen(peer: str, split: Split) -> tuple[Int64, str, str]:
 
 def lines_of(split: Split, peers: Sequence[str], ours: Mapping[str, list[Int64]]) -> list[str]:
     """Return the Markdown table: ours, then the peers."""
+    study, known, full = split.study, split.known, split.full
     lines = [*row("way", "R@10", "95%", "N@10", "95%", "validation chose", "fit"), *row(*["---"] * 7)]
-    for way in (name for name in (*WAYS, COUNTED, FUSED) if name in ours):
+    for way in (name for name in (*WAYS, FUSED) if name in ours):
         lines += row(f"Polyrank: {way}", *figures(ours[way]), "above", "above")
-    events = np.bincount(split.known.items, minlength=len(split.study.data.texts)).astype(np.float32)
-    popular = {POPULAR: lambda users: np.tile(events, (len(users), 1))}
-    lines += row(POPULAR, *figures([split.study.ranks(split.known, split.full, popular, [])[POPULAR]]), "-", "-")
+    settings = counted_best(study, split.early, known)
+    events = np.bincount(known.items, minlength=len(study.data.texts)).astype(np.float32)
+    counts = {COUNTED: study.by_count(known, settings), POPULAR: lambda users: np.tile(events, (len(users), 1))}
+    told = {COUNTED: f"decay {settings.decay}, popularity {settings.popularity}", POPULAR: "-"}
+    for name, ranks in study.ranks(known, full, counts, []).items():
+        lines += row(name, *figures([ranks]), told[name], "-")
     for peer in peers:
         named = f"{version(PEERS[peer][0])}: {peer}"
         try:

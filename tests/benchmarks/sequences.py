@@ -176,15 +176,16 @@ def measure(study: Study, wanted: Sequence[str], seeds: int, keep: Path) -> tupl
     return found, chosen["told"]
 
 
+def counted_best(study: Study, early: Histories, known: Histories) -> cooccurrence.Settings:
+    """Return the settings of the co-occurrence in `early` that best foretell what `known` has more of each user."""
+    options = [cooccurrence.Settings(decay=decay, popularity=power) for decay in (0.5, 0.7) for power in (0, 0.25, 0.5)]
+    found = [study.ranks(early, known, {COUNTED: study.by_count(early, one)}, []) for one in options]
+    return options[int(np.argmax([gains(ranks[COUNTED]).mean() for ranks in found]))]
+
+
 def choose(study: Study, first: Trained, early: Histories, known: Histories) -> dict[str, Any]:
     """Return what validation chooses: the epoch, the co-occurrence's settings and the fusion's weight."""
-    tried = {}
-    for decay in (0.5, 0.7):
-        for popularity in (0.0, 0.25, 0.5):
-            settings = cooccurrence.Settings(decay=decay, popularity=popularity)
-            found = study.ranks(early, known, {COUNTED: study.by_count(early, settings)}, [])
-            tried[settings] = float(gains(found[COUNTED]).mean())
-    settings = max(tried, key=lambda one: tried[one])
+    settings = counted_best(study, early, known)
     both = {"sequence": study.by_model(first.net, early), COUNTED: study.by_count(early, settings)}
     values = {name: float(gains(ranks).mean()) for name, ranks in study.ranks(early, known, both, WEIGHTS).items()}
     weight = max(WEIGHTS, key=lambda one: values[f"{one:.2f}"])
