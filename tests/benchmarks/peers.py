@@ -31,6 +31,7 @@ import argparse
 import hashlib
 import json
 import os
+import shlex
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -226,10 +227,8 @@ def main() -> None:
                 # Ranks read no texts.
                 study = Study(data=data, vectors=np.zeros((len(data.texts), 0), np.float32))
             lines = lines_of(Split.of(study, keep, arguments.threads), arguments.peers, ours)
-            ways = " ".join(f"'{way}'" if " " in way else way for way in arguments.ways)
-            command = (
-                f"python tests/benchmarks/peers.py --data {name} --peers {' '.join(arguments.peers)} --ways {ways}"
-            )
+            asked = shlex.join(["--data", name, "--peers", *arguments.peers, "--ways", *arguments.ways])
+            command = f"python tests/benchmarks/peers.py {asked}"
             about = f"{len(data.histories):,} users, {len(data.texts):,} items, {len(data.histories.items):,} events."
             write(RESULTS / "peers.md", HEAD, section(name, command, [f"{about} {told}".strip(), "", *lines]))
 

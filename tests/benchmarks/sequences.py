@@ -178,7 +178,7 @@ def measure(study: Study, wanted: Sequence[str], seeds: int, keep: Path) -> tupl
 
 def counted_best(study: Study, early: Histories, known: Histories) -> cooccurrence.Settings:
     """Return the settings of the co-occurrence in `early` that best foretell what `known` has more of each user."""
-    options = [cooccurrence.Settings(decay=decay, popularity=power) for decay in (0.5, 0.7) for power in (0, 0.25, 0.5)]
+    options = [cooccurrence.Settings(decay=decay, popularity=pop) for decay in (0.5, 0.7) for pop in (0.0, 0.25, 0.5)]
     found = [study.ranks(early, known, {COUNTED: study.by_count(early, one)}, []) for one in options]
     return options[int(np.argmax([gains(ranks[COUNTED]).mean() for ranks in found]))]
 
