@@ -74,6 +74,12 @@ class Study:
     data: Data
     vectors: Float32
 
+    @classmethod
+    def of(cls, data: Data, encoder: TextEncoder) -> Study:
+        """Encode a set's texts."""
+        vectors = encoder.encode(data.texts, "item")
+        return cls(data=data, vectors=TextScale.of(vectors).standardised(vectors))
+
     def fit(self, way: str, seed: int, histories: Histories, until: int | None = None, **others: Any) -> Trained:
         """Train one way's model."""
         changed = dict(WAYS[way]) | {"seed": seed} | others
@@ -170,15 +176,16 @@ def measure(study: Study, wanted: Sequence[str], seeds: int, keep: Path) -> tupl
     return found, chosen["told"]
 
 
+def counted_best(study: Study, early: Histories, known: Histories) -> cooccurrence.Settings:
+    """Return the settings of the co-occurrence in `early` that best foretell what `known` has more of each user."""
+    options = [cooccurrence.Settings(decay=decay, popularity=pop) for decay in (0.5, 0.7) for pop in (0.0, 0.25, 0.5)]
+    found = [study.ranks(early, known, {COUNTED: study.by_count(early, one)}, []) for one in options]
+    return options[int(np.argmax([gains(ranks[COUNTED]).mean() for ranks in found]))]
+
+
 def choose(study: Study, first: Trained, early: Histories, known: Histories) -> dict[str, Any]:
     """Return what validation chooses: the epoch, the co-occurrence's settings and the fusion's weight."""
-    tried = {}
-    for decay in (0.5, 0.7):
-        for popularity in (0.0, 0.25, 0.5):
-            settings = cooccurrence.Settings(decay=decay, popularity=popularity)
-            found = study.ranks(early, known, {COUNTED: study.by_count(early, settings)}, [])
-            tried[settings] = float(gains(found[COUNTED]).mean())
-    settings = max(tried, key=lambda one: tried[one])
+    settings = counted_best(study, early, known)
     both = {"sequence": study.by_model(first.net, early), COUNTED: study.by_count(early, settings)}
     values = {name: float(gains(ranks).mean()) for name, ranks in study.ranks(early, known, both, WEIGHTS).items()}
     weight = max(WEIGHTS, key=lambda one: values[f"{one:.2f}"])
@@ -196,12 +203,17 @@ def lines_of(found: Mapping[str, list[Int64]]) -> list[str]:
     """Return the Markdown table."""
     lines = [*row("way", "R@10", "95%", "N@10", "95%", "seeds"), *row(*["---"] * 6)]
     for way in (name for name in (*WAYS, COUNTED, FUSED) if name in found):
-        cells = []
-        for measured in (lambda ranks: (ranks < CUT).astype(np.float64), gains):
-            interval = bootstrap_interval(np.mean([measured(ranks) for ranks in found[way]], axis=0))
-            cells += [f"{interval.mean:.4f}", f"{interval.low:.4f} to {interval.high:.4f}"]
-        lines += row(way, *cells, 1 if way == COUNTED else len(found[way]))
+        lines += row(way, *figures(found[way]), 1 if way == COUNTED else len(found[way]))
     return lines
+
+
+def figures(seeds: Sequence[Int64]) -> list[str]:
+    """Return R@10 and N@10 of each seed's ranks (int64 `[users]`), each with its interval."""
+    cells = []
+    for measured in (lambda ranks: (ranks < CUT).astype(np.float64), gains):
+        interval = bootstrap_interval(np.mean([measured(ranks) for ranks in seeds], axis=0))
+        cells += [f"{interval.mean:.4f}", f"{interval.low:.4f} to {interval.high:.4f}"]
+    return cells
 
 
 def main() -> None:
@@ -222,8 +234,7 @@ def main() -> None:
         keep.mkdir(parents=True, exist_ok=True)
         for name in arguments.data:
             data = READERS[name](Path(arguments.folder) / name)
-            vectors = encoder.encode(data.texts, "item")
-            study = Study(data=data, vectors=TextScale.of(vectors).standardised(vectors))
+            study = Study.of(data, encoder)
             found, told = measure(study, arguments.ways, arguments.seeds, keep)
             lines = lines_of(found)
             CONSOLE.print("\n".join(lines), highlight=False)
