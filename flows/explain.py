@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 
@@ -22,15 +21,13 @@ from infra.releases import ReleaseStore
 from infra.settings import Settings
 from infra.watcher import Loaded
 from ranking.answers import LoadedRelease, ranker_of
+from ranking.candidates import LocalCandidates
+from ranking.contract import RecommendRequest
 from ranking.explain import reason
 from ranking.objective import DEFAULT
 from ranking.ranker import Ranker
 from ranking.rules.config import RuleName
 from retrieval.contract import SourceName
-from retrieval.quota import source_names
-
-# As many as a service ranks unless asked for others.
-_CANDIDATES: Final = 500
 
 
 class UnknownUserError(NotFoundError):
@@ -60,7 +57,7 @@ class Explained:
         release_id: which release says so.
         user_id, item_id, title: about whom and what.
         place: in the order of the candidates, from 1, by objective and rules; None where a rule left it out.
-        candidates: how many were ranked, this item among them.
+        candidates: how many were ranked, as many as a service ranks unless asked for others, this item among them.
         sources: that named it; empty where none did and it was ranked beside the candidates.
         moved: the rules that moved it.
         formula: of the objective.
@@ -140,8 +137,8 @@ def _explained(
     ranker: Ranker, release_id: str, user: UserFeatures, item: int, task: str, objective: str | None
 ) -> Explained:
     snapshot, schema = ranker.retriever.snapshot, ranker.models.schema
-    found = ranker.retriever.candidates(user, _CANDIDATES).candidates
-    named = dict(zip(found.items.tolist(), (source_names(bits) for bits in found.sources.tolist()), strict=True))
+    found = LocalCandidates().find(RecommendRequest(user_id=user.user_id), user, ranker.retriever)
+    named = dict(zip(found.items.tolist(), found.sources, strict=True))
     items = found.items if item in named else np.append(found.items, np.int32(item))
     scored = ranker.score(user, items)
     row = np.flatnonzero(items == item)
