@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -34,8 +35,9 @@ class Pruned:
 def prune(folder: str, *, releases: int, unused_days: float) -> Pruned:
     """Remove old releases and steps of a workspace.
 
-    The current release, the one a rollback leads to and the tables whose positions the next refresh continues always
-    stay. A release holds hard links of its own, so it outlives the steps it was made from.
+    The current release, the one a rollback leads to, the one that `encoder.start` names with those it came from, and
+    the tables whose positions the next refresh continues always stay. A release holds hard links of its own, so it
+    outlives the steps it was made from.
 
     Args:
         folder: of the workspace.
@@ -53,8 +55,23 @@ def prune(folder: str, *, releases: int, unused_days: float) -> Pruned:
     steps = StepStore(workspace.runs).prune(
         datetime.now(UTC) - timedelta(days=unused_days), keep=() if tables is None else (tables,)
     )
-    removed = ReleaseStore(workspace.releases).prune(releases)
+    removed = ReleaseStore(workspace.releases).prune(releases, _started_from(workspace))
     return Pruned(releases=removed, steps=tuple(steps), collections=_unused_collections(workspace))
+
+
+def _started_from(workspace: Workspace) -> Sequence[str]:
+    """Return the releases of the workspace that its next training reads: where the encoder starts, and its parents."""
+    start, store = workspace.config.encoder.start, ReleaseStore(workspace.releases)
+    if start is None:
+        return ()
+    named = (workspace.folder / start.expanduser()).resolve()
+    known = {info.release_id: info for info in store.list()}
+    place = next((folder for folder in (named, named.parent) if folder.parent == store.root.resolve()), None)
+    name, found = None if place is None else place.name, []
+    while name in known:
+        found.append(name)
+        name = store.manifest(name).parent
+    return found
 
 
 def _unused_collections(workspace: Workspace) -> tuple[str, ...]:

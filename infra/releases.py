@@ -12,7 +12,7 @@ import errno
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -273,17 +273,25 @@ class ReleaseStore:
             )
         return tuple(sorted(infos, key=lambda info: (info.created_at, info.release_id), reverse=True))
 
-    def prune(self, keep: int) -> tuple[str, ...]:
+    def prune(self, keep: int, needed: Collection[str] = ()) -> tuple[str, ...]:
         """Remove all but the newest `keep` releases, and return their names; also clean what killed writers left.
 
         The current release and the one that a rollback leads to always stay. Shared files outlive the release that
         first held them, as hard links do.
+
+        Args:
+            keep: how many.
+            needed: names of others that stay.
         """
         if keep < 0:
             raise InvalidInputError(f"expected keep >= 0, found {keep}")
         with self._lock():
             clean_partial(self.root)
-            doomed = [info.release_id for info in self.list()[keep:] if not info.current and not info.previous]
+            doomed = [
+                info.release_id
+                for info in self.list()[keep:]
+                if not info.current and not info.previous and info.release_id not in needed
+            ]
             for release_id in doomed:
                 remove_directory(self.root / release_id)
         _log.info("releases_pruned", removed=doomed)

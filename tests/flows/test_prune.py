@@ -61,6 +61,18 @@ def test_old_releases_and_unused_steps_go(shop: Workspace) -> None:
     assert latest_tables(shop) == tables
 
 
+@pytest.mark.parametrize("start", [".polyrank/releases/b", ".polyrank/releases/b/encoder"])
+def test_what_training_starts_from_stays_with_its_parents(shop: Workspace, start: str) -> None:
+    store = ReleaseStore(shop.releases)
+    for name, parent in (("a", None), ("b", "a"), ("c", None), ("d", None), ("e", None)):
+        with store.create(name, as_of=datetime(2020, 1, 1, tzinfo=UTC), parent=parent) as writer:
+            (writer.path / "model").write_text(name)
+    shop.file.write_text(f"{WORKSPACE}encoder: {{start: {start}}}\n")
+    assert set(prune(str(shop.folder), releases=1, unused_days=14).releases) == {"c", "d"}
+    shop.file.write_text(f"{WORKSPACE}encoder: {{start: elsewhere}}\n")
+    assert set(prune(str(shop.folder), releases=1, unused_days=14).releases) == {"a", "b"}
+
+
 def test_a_negative_age_is_refused(shop: Workspace) -> None:
     with pytest.raises(InvalidInputError, match="unused days >= 0, found -1"):
         prune(str(shop.folder), releases=1, unused_days=-1)
