@@ -9,8 +9,8 @@ peer_rectools.txt; one that doesn't install says so in its row. A fit is a proce
 writes each user's 50 best items with their scores; equal scores are ranked in a seeded random order, as ours are.
 
 Validation, the event before the last, chooses from each peer's grid (`PEERS`) by NDCG@10; then it is fitted anew on all
-but the test's events. The grids of als, bpr, cosine and bm25 were widened, or cut for time, between runs whose test rows had
-been printed; what a row says was chosen by validation alone.
+but the test's events. The grids of als, bpr, cosine and bm25 were widened, or cut for time, between runs whose test
+rows had been printed; what a row says was chosen by validation alone.
 
 - co-occurrence, popularity: ours, with nothing trained; the first as in sequences.py, the other by number of events.
 - als, bpr, cosine, bm25: implicit's, which the wrappers of RecTools call too. 15 iterations of als.
