@@ -91,7 +91,7 @@ class Monitor:
         config = workspace.config.monitor
         if config is None:
             raise NotMonitoredError(
-                f"{workspace.file}: expected a section monitor, found none; flows/README.md has one"
+                f"{workspace.file}: expected a section monitor, found none; flows/monitor/README.md has one"
             )
         release_id = ReleaseStore(workspace.releases).current()
         if release_id is None:
