@@ -127,7 +127,7 @@ class RankedItem(_Contract):
     """
 
     item_id: str
-    score: float | None
+    score: float | None = None
     tasks: dict[str, float]
     sources: list[SourceName] | None = None
     explanation: ItemExplanation | None = None

@@ -277,6 +277,17 @@ def test_predictions_that_do_not_exist(running: Running) -> None:
     assert httpx.post(f"{running.url}/v1/predict", json={"user_ids": ["a"], "texts": ["b"]}).status_code == 422
 
 
+def test_a_formula_orders_and_an_item_that_it_has_no_value_for_has_no_score(running: Running) -> None:
+    plain = running.client.rank("user-1", PRODUCTS)
+    turned = running.client.rank("user-1", PRODUCTS, objective="1 - 2 * purchase")
+    assert sorted(item.score or 0 for item in turned.items) == pytest.approx(
+        sorted(1 - 2 * (item.score or 0) for item in plain.items)
+    )
+    none = running.client.rank("user-1", PRODUCTS, objective="log(purchase - 1)")
+    assert [item.score for item in none.items] == [None] * len(plain.items)
+    assert {item.item_id for item in none.items} == {item.item_id for item in plain.items}
+
+
 def test_errors_are_clear(running: Running) -> None:
     with pytest.raises(InvalidInputError, match="unknown task, attribute or feature 'proft'"):
         running.client.rank("user-1", PRODUCTS, objective="proft")
