@@ -1,9 +1,9 @@
-"""The error of a filter: what was expected and found, and a caret under the character where."""
+"""Errors of filters and formulas: what was expected and found, and a caret under the character where."""
 
 from __future__ import annotations
 
 import unicodedata
-from typing import Final
+from typing import ClassVar, Final
 
 from infra.errors import InvalidInputError
 
@@ -12,24 +12,33 @@ _BEFORE: Final = 60
 _AFTER: Final = 40
 
 
-class FilterError(InvalidInputError):
-    """The text is no filter, names an attribute that the items lack, or compares unlike kinds.
+class ExpressionError(InvalidInputError):
+    """A mistake at a character of a text in one of the small languages.
 
     Args:
         problem: what was expected and what was found.
-        text: the filter.
+        text: what was read.
         position: of the character that the problem is about, from 0 to `len(text)`.
 
     Attributes:
+        language: what the text is in, as the message names it.
         position: the same.
     """
 
+    language: ClassVar[str]
+
     def __init__(self, problem: str, text: str, position: int) -> None:
-        super().__init__(f"filter, character {position + 1}: {problem}\n{pointed(text, position)}")
+        super().__init__(f"{self.language}, character {position + 1}: {problem}\n{_pointed(text, position)}")
         self.position = position
 
 
-def pointed(text: str, position: int) -> str:
+class FilterError(ExpressionError):
+    """The text is no filter, names an attribute that the items lack, or compares unlike kinds."""
+
+    language = "filter"
+
+
+def _pointed(text: str, position: int) -> str:
     """Return the text around the character as one line, and a line with a caret under it."""
     start, end = max(position - _BEFORE, 0), position + _AFTER
     shown = text[start:end]

@@ -10,9 +10,9 @@ from lark import Lark, Token, Transformer
 from lark.exceptions import UnexpectedInput
 from pydantic import AfterValidator
 
-from features.filters.errors import pointed
+from features.filters.errors import ExpressionError
 from features.filters.spelling import MistakeError, start_of, syntax_mistake, unquoted, word
-from infra.errors import InvalidInputError, unknown_name
+from infra.errors import unknown_name
 from ranking.formula.functions import FUNCTIONS
 from ranking.formula.grammar import GRAMMAR, OTHERS, expectation
 from ranking.formula.steps import Apply, Formula, Load, Push, Step
@@ -21,21 +21,10 @@ from ranking.formula.steps import Apply, Formula, Load, Push, Step
 MAX_LENGTH: Final = 1_000
 
 
-class FormulaError(InvalidInputError):
-    """The text is no formula, or names what the candidates lack.
+class FormulaError(ExpressionError):
+    """The text is no formula, or names what the candidates lack."""
 
-    Args:
-        problem: what was expected and what was found.
-        text: the formula.
-        position: of the character that the problem is about, from 0 to `len(text)`.
-
-    Attributes:
-        position: the same.
-    """
-
-    def __init__(self, problem: str, text: str, position: int) -> None:
-        super().__init__(f"formula, character {position + 1}: {problem}\n{pointed(text, position)}")
-        self.position = position
+    language = "formula"
 
 
 def parse(text: str) -> Formula:
